@@ -1,0 +1,111 @@
+"""The engine's one error family.
+
+Rule 1: whatever goes wrong inside the engine reaches a caller as a `MaquetteError`.
+Rule 2: the message says what was expected and what came; fields carry the same facts, so that nobody parses strings.
+Rule 3: the caller's mistake (`InvalidInput` and its kin), the peer's (`MalformedUpdate`, `Refused`) and the machine's
+(`LogError`) are different classes, because they go to different people.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MaquetteError(Exception):
+    """Base of every error that the engine raises on purpose."""
+
+
+class InvalidInput(MaquetteError):
+    """The caller passed something that can never work. Raised by public functions before anything changes."""
+
+
+class NotFound(MaquetteError):
+    """A space, document, node, message or asset that does not exist, or that the asker may not know of."""
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(f"expected an existing {what}, got {name!r}")
+        self.what = what
+        self.name = name
+
+
+# --- the log -----------------------------------------------------------------------------------------------------
+
+
+class LogError(MaquetteError):
+    """Base of what an `EventLog` raises about itself."""
+
+
+class WrongRevision(LogError):
+    """`append` expected the stream at another revision than it has; nothing was written. The caller's race to lose."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(f"expected stream {stream!r} at revision {expected}, it is at {actual}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class LogHeld(LogError):
+    """Another process writes this log (rule L5). Raised when opening for writing; names the holder."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"expected to be the only writer of {path}, it is held by {holder}")
+        self.path = path
+        self.holder = holder
+
+
+class LogTooNew(LogError):
+    """The log was written by a newer version of Maquette than this one."""
+
+    def __init__(self, path: Path, expected: int, actual: int) -> None:
+        super().__init__(f"expected {path} in log format {expected} or older, got {actual}: upgrade Maquette")
+        self.path = path
+        self.expected = expected
+        self.actual = actual
+
+
+class LogDamaged(LogError):
+    """A record is missing, altered or out of its chain (rule L6). `place` says where, `expected` and `actual` what."""
+
+    def __init__(self, place: str, expected: str, actual: str) -> None:
+        super().__init__(f"{place}: expected {expected}, got {actual}")
+        self.place = place
+        self.expected = expected
+        self.actual = actual
+
+
+class LogLost(LogError):
+    """The log ends before its witness or before a reader's checkpoint (rule L6): committed events are gone.
+
+    Opening goes on only with `accept_loss=True`, which is the caller's word that the named events are given up.
+    """
+
+    def __init__(self, place: str, known: int, found: int) -> None:
+        super().__init__(
+            f"{place}: expected the log to reach position {known}, it ends at {found}: "
+            f"{known - found} position(s) are lost; open with --accept-loss to go on without them"
+        )
+        self.place = place
+        self.known = known
+        self.found = found
+
+
+class LogUnwritable(LogError):
+    """The disk is full or failed (rule L7): nothing of this append was written. The log serves reads meanwhile."""
+
+
+class LogClosed(LogError):
+    """The log was closed before this call, or while it waited. An append that fails so was not written."""
+
+
+# --- what peers send ---------------------------------------------------------------------------------------------
+
+
+class MalformedUpdate(MaquetteError):
+    """Bytes that are not a Yjs v1 update within the limits. Raised by the reader, before pycrdt sees them (rule G1)."""
+
+    def __init__(self, offset: int, expected: str, actual: str) -> None:
+        super().__init__(f"update, byte {offset}: expected {expected}, got {actual}")
+        self.offset = offset
+        self.expected = expected
+        self.actual = actual
