@@ -1,0 +1,1 @@
+"""What the kinds of document mean: schema, description of changes, policy."""

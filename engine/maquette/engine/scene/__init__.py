@@ -1,0 +1,1 @@
+"""The scene model: tree, geometry, schema and file formats. Pure: no CRDT, no I/O."""
