@@ -1,13 +1,16 @@
-"""What every test shares: the event loop's backend and the way to the real data."""
+"""What every test shares: the event loop's backend, the way to the real data, and what a skip may be for."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+EXCUSES = ("no real data at ", "runs only in a git checkout")
+"""How the reasons begin that no machine can mend. Any other skip fails where CI is true: it would hide a missing tool."""
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,31 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set MAQUETTE_DATA to the folder that holds chat/, models/ and traces/")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_needless_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_needless_skip(report)
+    return report
+
+
+def fail_needless_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = skip_reason(report.longrepr)
+    if not reason.startswith(EXCUSES):
+        report.outcome = "failed"
+        report.longrepr = f"expected nothing to be skipped where CI is true, got: {reason}"
+
+
+def skip_reason(longrepr: object) -> str:
+    reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+    return str(reason).removeprefix("Skipped: ")
