@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCUSES = ("no real data at ", "runs only in a git checkout")
-"""How the reasons begin that no machine can mend. Any other skip fails where CI is true: it would hide a missing tool."""
+"""How the reasons begin that no machine can mend. Where CI is true any other skip fails, as it hides a missing tool."""
 
 
 @pytest.fixture(scope="session")

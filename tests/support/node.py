@@ -70,7 +70,7 @@ class Dialogue:
             raise self._failed("a reader of its stdin", "a closed pipe") from None
 
     def receive(self, timeout: float = 10) -> Any:
-        """The next value that the script prints. Raises NodeFailed at its end and after `timeout` seconds of silence."""
+        """The next value that the script prints. Raises NodeFailed at its end or after `timeout` s of silence."""
         try:
             answer = self._answers.get(timeout=timeout)
         except Empty:
