@@ -109,3 +109,13 @@ class MalformedUpdate(MaquetteError):
         self.offset = offset
         self.expected = expected
         self.actual = actual
+
+
+class MalformedFrame(MaquetteError):
+    """Bytes that are not a frame of the sync protocol. Raised by the codec to whoever received them."""
+
+    def __init__(self, offset: int, expected: str, actual: str) -> None:
+        super().__init__(f"frame, byte {offset}: expected {expected}, got {actual}")
+        self.offset = offset
+        self.expected = expected
+        self.actual = actual
