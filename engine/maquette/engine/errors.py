@@ -19,6 +19,16 @@ class InvalidInput(MaquetteError):
     """The caller passed something that can never work. Raised by public functions before anything changes."""
 
 
+class SchemaError(InvalidInput):
+    """A value that a schema does not take: `path` names it (`node.translation[1]`), raised by the checks of a kind."""
+
+    def __init__(self, path: str, expected: str, actual: str) -> None:
+        super().__init__(f"{path}: expected {expected}, got {actual}")
+        self.path = path
+        self.expected = expected
+        self.actual = actual
+
+
 class NotFound(MaquetteError):
     """A space, document, node, message or asset that does not exist, or that the asker may not know of."""
 
@@ -117,5 +127,18 @@ class MalformedFrame(MaquetteError):
     def __init__(self, offset: int, expected: str, actual: str) -> None:
         super().__init__(f"frame, byte {offset}: expected {expected}, got {actual}")
         self.offset = offset
+        self.expected = expected
+        self.actual = actual
+
+
+class LimitExceeded(MaquetteError):
+    """A peer's bytes are well-formed so far and larger or deeper than allowed (rules G1, G2). Nothing was integrated.
+
+    `limit` is the name of the limit as in `Limits`; `expected` is the most that it allows, `actual` what came.
+    """
+
+    def __init__(self, limit: str, expected: int, actual: int) -> None:
+        super().__init__(f"update, {limit}: expected at most {expected}, got {actual}")
+        self.limit = limit
         self.expected = expected
         self.actual = actual

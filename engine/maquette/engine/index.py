@@ -1,0 +1,475 @@
+"""The index of an open document: for each (client, clock) where its item lies, without the items' content.
+
+A register set or a typed character names its neighbour only; its parent is the neighbour's. So whoever reads updates
+without applying them must know, for every item that there ever was, its parent and its key, and whether it is deleted.
+
+Rule 1: the index takes in (`add`) what the replica integrates, in that order, and is stored with its snapshot.
+Rule 2: judge first, then add: `trim`, `hole`, `writes`, `erased` and `misfit` change nothing.
+Rule 3: an item beside or below what was collected as garbage (GC) or blanked lies nowhere: its location is None. That
+        is no error; pycrdt integrates it as garbage too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, cast
+
+import msgpack
+
+from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, Vector, as_list, read_deletes
+from maquette.engine.errors import InvalidInput, MalformedUpdate
+from maquette.engine.fits import ALL_TYPES, holders, names
+from maquette.engine.runs import Location, Runs, Spans, Tables, content_of, kind_of
+from maquette.engine.update import Content, Id, Struct, Update
+
+MAX_TYPE_DEPTH = 100
+"""Shared types inside one another. pycrdt overflows its stack at 32,000 and Python's `to_py` at some hundreds."""
+
+_FORMAT = 1
+_GONE = frozenset((Content.GC, Content.DELETED))
+
+Why: TypeAlias = Literal["clock", "origin", "right origin", "parent", "deletion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """The first id that neither the index nor the update holds (rule D3), and what in the update refers to it."""
+
+    client: int
+    clock: int
+    why: Why
+
+
+class Write(NamedTuple):
+    """A struct with its location. `parent` is None when it lies nowhere. A tuple, because each edit makes some."""
+
+    id: Id
+    length: int
+    parent: str | Id | None
+    key: str | None
+    content: Content
+    struct: Struct
+
+
+class Erased(NamedTuple):
+    """`length` clocks that an update deletes, of one kind in one location. `fresh`: the same update brought them."""
+
+    client: int
+    clock: int
+    length: int
+    parent: str | Id | None
+    key: str | None
+    content: Content
+    type_ref: int | None
+    fresh: bool
+
+
+class _Reading:
+    """One update as the index sees it: its writes, each behind all that it refers to, and the hole that stops them."""
+
+    __slots__ = ("_clocks", "_groups", "hole", "state", "update", "writes")
+
+    def __init__(self, update: Update) -> None:
+        self.update = update
+        self.hole: Hole | None = None
+        self.state: dict[int, int] = {}  # the next clock of each client that the update brings structs of
+        self.writes: list[Write] = []
+        self._groups: dict[int, list[Write]] = {client: [] for client in update.structs}
+        self._clocks: dict[int, list[int]] = {client: [] for client in update.structs}
+
+    def take(self, write: Write) -> None:
+        client, clock = write.id
+        self.state[client] = clock + write.length
+        self.writes.append(write)
+        self._clocks[client].append(clock)
+        self._groups[client].append(write)
+
+    def find(self, client: int, clock: int) -> Write | None:
+        clocks = self._clocks.get(client)
+        if not clocks or not clocks[0] <= clock < self.state[client]:
+            return None
+        return self._groups[client][bisect_right(clocks, clock) - 1]
+
+
+class Index:
+    """What a document's updates need to be read. Not shared between threads.
+
+    `roots` maps root names to type refs; then no other root fits. Without it, roots are open, and what each can be
+    follows from what was first put into it.
+    """
+
+    __slots__ = ("_closed", "_deleted", "_reading", "_roots", "_runs", "_tables")
+
+    def __init__(self, roots: Mapping[str, int] | None = None) -> None:
+        self._closed = roots is not None
+        self._roots = {name: 1 << ref for name, ref in (roots or {}).items()}
+        self._runs: dict[int, Runs] = {}
+        self._deleted: dict[int, Spans] = {}
+        self._tables = Tables()
+        self._reading: _Reading | None = (
+            None  # of the update that was read last; every other question about it needs it
+        )
+
+    # --- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def clients(self) -> list[int]:
+        """The clients that wrote anything."""
+        return list(self._runs)
+
+    def clock(self, client: int) -> int:
+        """The next clock of `client`; 0 for one that is unknown."""
+        runs = self._runs.get(client)
+        return 0 if runs is None else runs.end
+
+    def parent_of(self, item: Id) -> Location | None:
+        """Where the item lies; None when it is unknown or lies nowhere."""
+        found = self._find(item)
+        return None if found is None else self._tables.location(*found[0].place(found[1]))
+
+    def content(self, item: Id) -> Content | None:
+        """What the item held when it came; None when it is unknown."""
+        found = self._find(item)
+        return None if found is None else content_of(found[0].kinds[found[1]])[0]
+
+    def type_ref(self, item: Id) -> int | None:
+        """The type ref of the shared type that the item holds; None when it holds none or is unknown."""
+        found = self._find(item)
+        return None if found is None else content_of(found[0].kinds[found[1]])[1]
+
+    def is_deleted(self, item: Id) -> bool:
+        """Whether a deletion of the item was added."""
+        spans = self._deleted.get(item[0])
+        return spans is not None and item[1] in spans
+
+    def path(self, type_id: str | Id) -> tuple[str | Id, ...]:
+        """The way from the root's name down to a type: map keys as str, elements of a sequence as their id.
+
+        () when the type or something above it is unknown or lies nowhere. Whether all of it is still there, or was
+        deleted or overwritten, is not in the path: see `is_deleted`.
+        """
+        steps: list[str | Id] = []
+        at = type_id
+        while not isinstance(at, str):
+            place = self.parent_of(at)
+            if place is None:
+                return ()
+            steps.append(at if place.key is None else place.key)
+            at = place.parent
+        return (at, *reversed(steps))
+
+    def _find(self, item: Id) -> tuple[Runs, int] | None:
+        runs = self._runs.get(item[0])
+        if runs is None or item[1] >= runs.end:
+            return None
+        return runs, runs.find(item[1])
+
+    # --- judging an update ---------------------------------------------------------------------------------------
+
+    def trim(self, update: Update) -> Update:
+        """What the update brings that is new (rule D2); the same object when all of it is.
+
+        A struct that is partly known is split as Yjs splits it. Raises nothing; what is left can still have holes.
+        """
+        structs: dict[int, list[Struct]] = {}
+        trimmed = False
+        for client, group in update.structs.items():
+            left = self._behind(group)
+            trimmed |= left is not group
+            if left:
+                structs[client] = left
+        ranges: Deletes = {}
+        for client, spans in update.ranges.items():
+            new = self._new_ranges(client, spans)
+            trimmed |= new is not spans
+            if len(new):
+                ranges[client] = new
+        return Update(structs, ranges) if trimmed else update
+
+    def _behind(self, group: list[Struct]) -> list[Struct]:
+        """Structs behind what is known, without skips at the end, which bring nothing."""
+        known = self.clock(group[0].client)
+        if known <= group[0].clock and group[-1].content is not Content.SKIP:
+            return group
+        left = [struct if struct.clock >= known else struct.behind(known) for struct in group if struct.end > known]
+        while left and left[-1].content is Content.SKIP:
+            left.pop()
+        return left
+
+    def _new_ranges(self, client: int, ranges: list[Range] | Vector) -> list[Range] | Vector:
+        spans = self._deleted.get(client)
+        if spans is None:
+            return ranges
+        lacking = spans.lacking(ranges)
+        return ranges if isinstance(ranges, list) and lacking == ranges else lacking
+
+    def hole(self, update: Update) -> Hole | None:
+        """The first id that is missing for a trimmed update to be integrated whole (rule D3); None when there is none.
+
+        Raises MalformedUpdate for structs that wait for each other, which nothing that comes later can resolve.
+        """
+        return self._read(update).hole
+
+    def writes(self, update: Update) -> list[Write]:
+        """Each struct of a trimmed update with its location, behind all that it refers to.
+
+        Raises InvalidInput for an update with a hole.
+        """
+        reading = self._read(update)
+        if reading.hole is not None:
+            raise InvalidInput(f"update: expected no holes, got {reading.hole}")
+        return reading.writes
+
+    def erased(self, update: Update) -> list[Erased]:
+        """What the deletions of a trimmed update without holes hit: an entry per run of one kind in one location.
+
+        Values that the update overwrites at a map key are among them, if the sender's replica held them: what a race
+        overwrites only the replica knows.
+        """
+        reading = self._read(update)
+        found: list[Erased] = []
+        for client, ranges in update.ranges.items():
+            for clock, length in as_list(ranges):
+                found += self._hit(client, clock, clock + length, reading)
+        return found
+
+    def misfit(self, writes: Sequence[Write]) -> str | None:
+        """Why the content of writes does not fit where it lies (rule G1), in words; None when all of it fits.
+
+        Text in an array and the like, a parent that is no type, a root that the kind does not have, subdocuments,
+        types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places.
+        """
+        reading = self._reading
+        if reading is None or reading.writes is not writes:
+            raise InvalidInput("misfit: expected the writes of the update that was read last")
+        roots: dict[str, int] = {}
+        for write in writes:
+            reason = None if write.parent is None else self._misfit(write, reading, roots)
+            if reason is not None:
+                return f"{write.content.name.lower()} at {write.id}: {reason}"
+        return None
+
+    def add(self, update: Update, deletes: bytes | None = None) -> None:
+        """Take in a trimmed update without holes, which the replica integrated.
+
+        `deletes` is what the integration deleted in all, as pycrdt's TransactionEvent gives it: values that lost a
+        race and what lay below a deleted type too. A client that comes back sends them as deleted, and they are known
+        then (rule D2).
+        """
+        for write in self.writes(update):
+            self._append(write)
+        for client, ranges in update.ranges.items():
+            self._delete(client, ranges)
+        if deletes is not None:
+            for client, ranges in read_deletes(deletes, 0, MAX_CLOCK).items():
+                self._delete(client, ranges)
+        self._reading = None
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def _read(self, update: Update) -> _Reading:
+        reading = self._reading
+        if reading is None or reading.update is not update:
+            reading = self._reading = _Reading(update)
+            self._resolve(reading)
+            reading.hole = reading.hole or self._hole_in_deletes(update.ranges, reading.state)
+        return reading
+
+    def _resolve(self, reading: _Reading) -> None:
+        """Yjs' order of integration: a struct that refers to another client's waits until that one is in."""
+        groups, state = reading.update.structs, reading.state
+        for client in groups:
+            state[client] = self.clock(client)
+        done = dict.fromkeys(groups, 0)
+        for client in sorted(groups, reverse=True):
+            waiting = {client: None}  # an ordered set: the last waits for nobody yet
+            while waiting:
+                current = next(reversed(waiting))
+                if done[current] == len(groups[current]):
+                    del waiting[current]
+                    continue
+                struct = groups[current][done[current]]
+                hole = self._missing(struct, state)
+                if hole is None:
+                    reading.take(self._placed(struct, reading))
+                    done[current] += 1
+                    if len(waiting) > 1:  # perhaps the one before waited for just this
+                        del waiting[current]
+                elif hole.why == "clock" or done.get(hole.client, 0) == len(groups.get(hole.client, ())):
+                    reading.hole = hole
+                    return
+                elif hole.client in waiting:
+                    raise MalformedUpdate(struct.offset, "structs in some order", f"a circle through {struct.id}")
+                else:
+                    waiting[hole.client] = None
+
+    def _missing(self, struct: Struct, state: dict[int, int]) -> Hole | None:
+        """What the struct refers to and is not there. Its own client's clocks before it are there already."""
+        client = struct.client
+        if struct.clock != state[client] or struct.content is Content.SKIP:
+            return Hole(client, state[client], "clock")
+        origin = struct.origin
+        if origin is not None and origin[0] != client and not self._has(origin, state):
+            return Hole(*origin, "origin")
+        right = struct.right_origin
+        if right is not None and right[0] != client and not self._has(right, state):
+            return Hole(*right, "right origin")
+        parent = struct.parent
+        if isinstance(parent, tuple) and parent[0] != client and not self._has(parent, state):
+            return Hole(*parent, "parent")
+        return None
+
+    def _has(self, item: Id, state: dict[int, int]) -> bool:
+        client, clock = item
+        known = state.get(client)
+        return clock < (self.clock(client) if known is None else known)
+
+    def _hole_in_deletes(self, deletes: Deletes, state: dict[int, int]) -> Hole | None:
+        for client, ranges in deletes.items():
+            known = state.get(client)
+            if known is None:
+                known = self.clock(client)
+            last = ranges[-1]
+            end = last[0] + last[1] if isinstance(ranges, list) else int(last[1])
+            if end > known:
+                return Hole(client, known, "deletion")
+        return None
+
+    def _placed(self, struct: Struct, reading: _Reading) -> Write:
+        parent, key = struct.parent, struct.key
+        neighbour = struct.origin or struct.right_origin
+        if neighbour is not None:
+            parent, key = self._locate(neighbour, reading)
+        elif isinstance(parent, tuple) and self._kind(parent, reading) & 15 in _GONE:
+            parent = key = None
+        return Write((struct.client, struct.clock), struct.length, parent, key, struct.content, struct)
+
+    def _locate(self, item: Id, reading: _Reading) -> tuple[str | Id | None, str | None]:
+        found = self._find(item)
+        if found is None:
+            write = reading.find(*item)
+            return (None, None) if write is None else (write.parent, write.key)
+        return self._tables.location(*found[0].place(found[1])) or (None, None)
+
+    def _kind(self, item: Id, reading: _Reading) -> int:
+        found = self._find(item)
+        if found is not None:
+            return found[0].kinds[found[1]]
+        write = reading.find(*item)
+        return Content.GC if write is None else _kind_of(write)
+
+    def _hit(self, client: int, clock: int, end: int, reading: _Reading) -> Iterator[Erased]:
+        runs = self._runs.get(client)
+        if runs is not None and clock < runs.end:
+            for run, start, length in runs.between(clock, min(end, runs.end)):
+                parent, key = self._tables.location(*runs.place(run)) or (None, None)
+                content, type_ref = content_of(runs.kinds[run])
+                yield Erased(client, start, length, parent, key, content, type_ref, fresh=False)
+            clock = runs.end
+        while clock < end and (write := reading.find(client, clock)) is not None:
+            last = min(end, write.struct.end)
+            content, type_ref = content_of(_kind_of(write))
+            yield Erased(client, clock, last - clock, write.parent, write.key, content, type_ref, fresh=True)
+            clock = last
+
+    # --- what fits -----------------------------------------------------------------------------------------------
+
+    def _misfit(self, write: Write, reading: _Reading, roots: dict[str, int]) -> str | None:
+        parent, struct = write.parent, write.struct
+        fitting = holders(write.content, write.key, _type_ref_of(write))
+        if isinstance(parent, str):
+            held = roots.get(parent, self._root(parent))
+            if not held:
+                return f"expected one of the roots {sorted(self._roots)}, got {parent!r}"
+            roots[parent] = held & fitting
+        else:
+            content, type_ref = content_of(self._kind(cast(Id, parent), reading))
+            if type_ref is None:
+                return f"expected a shared type as parent, got {content.name.lower()} at {parent}"
+            held = 1 << type_ref
+        if not held & fitting:
+            where = "without a key" if write.key is None else f"at key {write.key!r}"
+            return f"expected to lie {where} in {names(fitting)}, got {names(held)}"
+        if struct.origin is not None and struct.right_origin is not None:
+            right = self._locate(struct.right_origin, reading)
+            if right[0] is not None and right != (parent, write.key):
+                return f"expected neighbours in one place, got {(parent, write.key)} and {right}"
+        if write.content is Content.TYPE and self._depth(write, reading) > MAX_TYPE_DEPTH:
+            return f"expected at most {MAX_TYPE_DEPTH} types inside one another, got more"
+        return None
+
+    def _root(self, name: str) -> int:
+        """The types that a root can still be, as a mask."""
+        return self._roots.get(name, 0 if self._closed else ALL_TYPES)
+
+    def _depth(self, write: Write, reading: _Reading) -> int:
+        """The types around a write, counted up to one more than allowed."""
+        depth, parent = 1, write.parent
+        while isinstance(parent, tuple) and depth <= MAX_TYPE_DEPTH:
+            depth += 1
+            parent = self._locate(parent, reading)[0]
+        return depth
+
+    # --- taking in -----------------------------------------------------------------------------------------------
+
+    def _append(self, write: Write) -> None:
+        client, clock = write.id
+        runs = self._runs.get(client)
+        if runs is None:
+            runs = self._runs[client] = Runs()
+        runs.append(write.length, _kind_of(write), self._tables.place(write.parent, write.key))
+        if write.content in _GONE:
+            self._delete(client, [(clock, write.length)])
+        parent = write.parent
+        if isinstance(parent, str) and not self._closed:
+            self._roots[parent] = self._root(parent) & holders(write.content, write.key, _type_ref_of(write))
+
+    def _delete(self, client: int, ranges: list[Range] | Vector) -> None:
+        spans = self._deleted.get(client)
+        if spans is None:
+            spans = self._deleted[client] = Spans()
+        for clock, length in as_list(ranges):
+            spans.add(clock, clock + length)
+
+    # --- storing -------------------------------------------------------------------------------------------------
+
+    def encode(self) -> bytes:
+        """The index as bytes, to be stored with a snapshot."""
+        stored = {
+            "format": _FORMAT,
+            "closed": self._closed,
+            "roots": self._roots,
+            "sources": self._tables.sources,
+            "keys": self._tables.keys,
+            "runs": {client: runs.columns() for client, runs in self._runs.items()},
+            "deleted": {client: spans.columns() for client, spans in self._deleted.items()},
+        }
+        return zlib.compress(msgpack.packb(stored), 1)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Index:
+        """The inverse of `encode`. Raises InvalidInput for bytes that it did not make."""
+        try:
+            stored = msgpack.unpackb(zlib.decompress(data), strict_map_key=False)
+            if stored["format"] != _FORMAT:
+                raise InvalidInput(f"index: expected format {_FORMAT}, got {stored['format']!r}")
+            index = cls()
+            index._closed = stored["closed"]
+            index._roots = stored["roots"]
+            index._tables = Tables(stored["sources"], stored["keys"])
+            index._runs = {client: Runs.from_columns(*columns) for client, columns in stored["runs"].items()}
+            index._deleted = {client: Spans.from_columns(*columns) for client, columns in stored["deleted"].items()}
+        except (zlib.error, ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+            raise InvalidInput(f"index: expected an encoded index, got {error!r}") from error
+        return index
+
+
+def _type_ref_of(write: Write) -> int | None:
+    return write.struct.value() if write.content is Content.TYPE else None
+
+
+def _kind_of(write: Write) -> int:
+    return kind_of(write.content, _type_ref_of(write))

@@ -1,0 +1,496 @@
+"""The reader: a Yjs v1 update, read without applying it, so that nothing reaches pycrdt unjudged (rule G1).
+
+Format: https://github.com/yjs/yjs, `src/utils/encoding.js` and `src/structs/`. An update is a count of clients, for
+each its structs (count, client, first clock, structs one behind the other), and a delete set. A struct is a byte of
+flags and kind, the origin to its left and right, its parent if neither origin implies it, and its content.
+
+Rule 1: what is read is well-formed to the last byte, nested no deeper and no longer than `Limits` say; lengths count
+        UTF-16 units, as Yjs does. A struct refers only to what came before it: never to itself or its client's future.
+Rule 2: a struct keeps the bytes that it was read from; `encode` joins them, so that what pycrdt applies is what was
+        judged, byte for byte. Apply what `encode` gives, never the bytes from outside.
+Rule 3: what pycrdt 0.14 cannot read or reads otherwise than Yjs (XML hooks, weak references, structs without length)
+        is malformed here.
+
+`_read_group` and `_read_item` read single bytes in place instead of calling `read_varint`: a call per number would make
+the reader twice as slow, and each edit of everybody passes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import error as OutOfBytes  # noqa: N812 - what `unpack_from` raises
+from typing import Any, TypeAlias
+
+from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, read_deletes, unite, write_deletes
+from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
+from maquette.engine.varints import (
+    read_any,
+    read_buffer,
+    read_json,
+    read_string,
+    read_varint,
+    write_string,
+    write_varint,
+)
+
+Id: TypeAlias = tuple[int, int]
+"""(client, clock): the name of one unit of content, for as long as the epoch lasts."""
+
+
+class Content(IntEnum):
+    """What a struct holds, with Yjs' numbers."""
+
+    GC = 0
+    DELETED = 1
+    JSON = 2
+    BINARY = 3
+    STRING = 4
+    EMBED = 5
+    FORMAT = 6
+    TYPE = 7
+    ANY = 8
+    DOC = 9
+    SKIP = 10
+
+
+_CONTENTS = tuple(Content)
+_WITHOUT_CONTENT = frozenset((Content.GC, Content.DELETED, Content.SKIP))
+
+XML_ELEMENT = 3
+TYPE_REFS = frozenset((0, 1, 2, XML_ELEMENT, 4, 6))
+"""Array, map, text, XML element, fragment, XML text. yrs reads a hook (5) without its name, so Yjs' bytes break it."""
+
+_ORIGIN, _RIGHT_ORIGIN, _KEY = 0x80, 0x40, 0x20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one update may bring (rule G2). Exceeding one raises LimitExceeded with its name."""
+
+    bytes: int = 8 << 20
+    """A scene of 10,000 nodes with materials is 2 to 4 MB; reading takes about 0.2 s per MB, on the serving thread."""
+    structs: int = 200_000
+    """10,000 nodes of ten fields, twice."""
+    clients: int = 2_000
+    """pycrdt applies in a time that grows with the square of clients: 10,000 take a second. A chat page has 1,000."""
+    deletes: int = 500_000
+    """Ranges; a text after 20,000 editing sessions has as many, and reading them takes milliseconds."""
+    depth: int = 64
+    """Lists and maps inside one another in a plain value. pycrdt's stack overflows at 26,000; glTF extras need ten."""
+    key: int = 1_024
+    """Bytes of a map key, root or element name. Ours have at most 64; other applications use paths and addresses."""
+    string: int = 4 << 20
+    """Bytes of one string or buffer: a large paste. Kinds set tighter limits on what the strings mean."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Struct:
+    """One struct: `length` clocks of `client` from `clock` on.
+
+    `parent` and `key` are set only where no origin implies them: a root's name, or the id of the item that holds the
+    parent type. Treat a struct as frozen: it is not declared so only because that would triple the time to make one.
+    """
+
+    client: int
+    clock: int
+    length: int
+    content: Content
+    origin: Id | None
+    right_origin: Id | None
+    parent: str | Id | None
+    key: str | None
+    _value: Any
+    _data: bytes
+    _start: int
+    _body: int
+    _end: int
+
+    @property
+    def id(self) -> Id:
+        """The first clock's id."""
+        return (self.client, self.clock)
+
+    @property
+    def end(self) -> int:
+        """The clock behind the last."""
+        return self.clock + self.length
+
+    @property
+    def offset(self) -> int:
+        """Where the struct began in the update that it was read from."""
+        return self._start
+
+    def value(self) -> Any:
+        """The content: ANY and JSON a list of plain values, STRING str, BINARY bytes, EMBED the value, FORMAT (key,
+        value), TYPE its type ref (0 array, 1 map, 2 text, 3 XML element, 4 fragment, 6 XML text), DOC (guid, options),
+        and None for GC, DELETED and SKIP. Integers are int here and float in pycrdt.
+        """
+        return self._value
+
+    def encode(self) -> bytes:
+        """The bytes of this struct inside an update."""
+        return self._data[self._start : self._end]
+
+    def blank(self) -> Struct:
+        """The same item with deleted content of the same length; GC and SKIP stay what they are."""
+        if self.content in _WITHOUT_CONTENT:
+            return self
+        body = write_varint(self.length)
+        return self._rewritten(self.clock, self.length, Content.DELETED, self.origin, body, None)
+
+    def behind(self, clock: int) -> Struct:
+        """What remains from `clock` on, which lies inside: its origin becomes the unit before, as Yjs writes it."""
+        offset = clock - self.clock
+        length = self.length - offset
+        body, value = _slice(self, offset, length)
+        return self._rewritten(clock, length, self.content, (self.client, clock - 1), body, value)
+
+    def _rewritten(
+        self, clock: int, length: int, content: Content, origin: Id | None, body: bytes, value: Any
+    ) -> Struct:
+        parent, key = (None, None) if origin is not None else (self.parent, self.key)
+        if content is Content.GC or content is Content.SKIP:
+            origin = right_origin = None
+            header = bytes((content,))
+        else:
+            right_origin = self.right_origin
+            keyed = self._data[self._start] & _KEY  # Yjs keeps the flag where an origin implies the key
+            header = _header(content, keyed, origin, right_origin, parent, key)
+        data, size = header + body, len(header)
+        return Struct(
+            self.client,
+            clock,
+            length,
+            content,
+            origin,
+            right_origin,
+            parent,
+            key,
+            value,
+            data,
+            0,
+            size,
+            size + len(body),
+        )
+
+
+@dataclass(slots=True)
+class Update:
+    """An update: per client its structs in order of clocks, without gaps, and the delete set. Treat it as frozen."""
+
+    structs: dict[int, list[Struct]]
+    ranges: Deletes
+    """The delete set as read: long lists of ranges are vectors."""
+
+    @property
+    def deletes(self) -> dict[int, list[Range]]:
+        """The delete set: per client (first clock, length) in order, neither touching nor overlapping."""
+        return {client: as_list(ranges) for client, ranges in self.ranges.items()}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it brings neither structs nor deletions."""
+        return not self.structs and not self.ranges
+
+    def encode(self) -> bytes:
+        """The update in Yjs v1: clients descending, each struct's bytes as they were read."""
+        parts = [write_varint(len(self.structs))]
+        for client in sorted(self.structs, reverse=True):
+            structs = self.structs[client]
+            parts += [write_varint(len(structs)), write_varint(client), write_varint(structs[0].clock)]
+            parts += [struct._data[struct._start : struct._end] for struct in structs]
+        parts.append(write_deletes(self.ranges))
+        return b"".join(parts)
+
+
+def read_update(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Update:
+    """Read `data` whole, without applying it.
+
+    Raises MalformedUpdate for bytes that are not one Yjs v1 update and nothing else, LimitExceeded for too many.
+    """
+    if len(data) > limits.bytes:
+        raise LimitExceeded("bytes", limits.bytes, len(data))
+    try:
+        structs, pos = _read_structs(data, limits)
+        return Update(structs, read_deletes(data, pos, limits.deletes))
+    except (IndexError, OutOfBytes):
+        raise MalformedUpdate(len(data), "more bytes", "the end of the update") from None
+
+
+def _read_structs(data: bytes, limits: Limits) -> tuple[dict[int, list[Struct]], int]:
+    structs: dict[int, list[Struct]] = {}
+    groups, pos = read_varint(data, 0)
+    if groups > limits.clients:
+        raise LimitExceeded("clients", limits.clients, groups)
+    left = limits.structs
+    for _ in range(groups):
+        start = pos
+        count, pos = read_varint(data, pos)
+        left -= count
+        if left < 0:
+            raise LimitExceeded("structs", limits.structs, limits.structs - left)
+        named = pos
+        client, pos = read_varint(data, pos)
+        if client in structs:
+            raise MalformedUpdate(start, "each client once", f"client {client} again")
+        group, pos = _read_group(data, pos, count, client, data[named:pos], limits)
+        if group:
+            structs[client] = group
+    return structs, pos
+
+
+def _read_group(
+    data: bytes, pos: int, count: int, client: int, mine: bytes, limits: Limits
+) -> tuple[list[Struct], int]:
+    """One client's structs; `mine` is the client as it is written, by which most origins are recognised."""
+    group = []
+    clock, pos = read_varint(data, pos)
+    for _ in range(count):
+        info = data[pos]
+        kind = info & 31
+        if kind == 0 or kind == 10:
+            start = pos
+            if info != kind:
+                raise MalformedUpdate(pos, f"no flags on a struct of kind {kind}", hex(info))
+            length, pos = read_varint(data, pos + 1)
+            item = Struct(
+                client, clock, length, _CONTENTS[kind], None, None, None, None, None, data, start, start + 1, pos
+            )  # fmt: skip
+        else:
+            item = _read_item(data, pos, client, clock, mine, limits)
+            length, pos = item.length, item._end
+        if not length:
+            raise MalformedUpdate(item._start, "a struct of at least one clock", "an empty one")
+        clock += length
+        group.append(item)
+        if clock > MAX_CLOCK:
+            raise LimitExceeded("clock", MAX_CLOCK, clock)
+    return group, pos
+
+
+def _read_item(data: bytes, start: int, client: int, clock: int, mine: bytes, limits: Limits) -> Struct:
+    info = data[start]
+    pos = start + 1
+    origin = right_origin = key = None
+    parent: str | Id | None = None
+    if info & _ORIGIN:
+        origin, pos = _read_id(data, pos, client, clock, mine)
+    if info & _RIGHT_ORIGIN:
+        right_origin, pos = _read_id(data, pos, client, clock, mine)
+    if origin is None and right_origin is None:
+        named = data[pos]
+        pos += 1
+        if named == 1:
+            parent, pos = read_string(data, pos, limits.key, "key")
+        elif named == 0:
+            parent, pos = _read_id(data, pos, client, clock, mine)
+        else:
+            raise MalformedUpdate(pos - 1, "0 or 1 before a parent", str(named))
+        if info & _KEY:
+            key, pos = read_string(data, pos, limits.key, "key")
+    kind = info & 31
+    if kind > 9:
+        raise MalformedUpdate(start, "a kind of content from 0 to 10", str(kind))
+    body = pos
+    length, value, pos = _READERS[kind](data, pos, limits)
+    return Struct(
+        client, clock, length, _CONTENTS[kind], origin, right_origin, parent, key, value, data, start, body, pos
+    )
+
+
+def _read_id(data: bytes, pos: int, client: int, clock: int, mine: bytes) -> tuple[Id, int]:
+    if data.startswith(mine, pos):
+        pos += len(mine)
+        own = data[pos]
+        pos += 1
+        if own > 127:
+            own, pos = read_varint(data, pos - 1)
+        if own >= clock:
+            raise MalformedUpdate(pos, f"a reference to a clock of client {client} before {clock}", str(own))
+        return (client, own), pos
+    other, pos = read_varint(data, pos)
+    foreign, pos = read_varint(data, pos)
+    if foreign >= MAX_CLOCK:
+        raise LimitExceeded("clock", MAX_CLOCK, foreign)
+    return (other, foreign), pos
+
+
+# --- content: readers give (length, value, position behind) ------------------------------------------------------
+
+
+def _read_deleted(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    length, pos = read_varint(data, pos)
+    return length, None, pos
+
+
+def _read_json_values(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    count, pos = read_varint(data, pos)
+    values = []
+    for _ in range(count):
+        if data.startswith(b"\x09undefined", pos):  # what Yjs writes where JSON has no word
+            value, pos = None, pos + 10
+        else:
+            value, pos = read_json(data, pos, limits.depth, limits.string)
+        values.append(value)
+    return count, values, pos
+
+
+def _read_binary(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    value, pos = read_buffer(data, pos, limits.string)
+    return 1, value, pos
+
+
+def _read_text(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    text, pos = read_string(data, pos, limits.string)
+    length = len(text) if text.isascii() else len(text.encode("utf-16-le")) >> 1
+    return length, text, pos
+
+
+def _read_embed(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    value, pos = read_json(data, pos, limits.depth, limits.string)
+    return 1, value, pos
+
+
+def _read_format(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    key, pos = read_string(data, pos, limits.key, "key")
+    value, pos = read_json(data, pos, limits.depth, limits.string)
+    return 1, (key, value), pos
+
+
+def _read_type(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    ref = data[pos]
+    if ref not in TYPE_REFS:
+        raise MalformedUpdate(pos, "a type ref 0, 1, 2, 3, 4 or 6", str(ref))
+    pos += 1
+    if ref == XML_ELEMENT:
+        _, pos = read_string(data, pos, limits.key, "key")
+    return 1, ref, pos
+
+
+def _read_values(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    count = data[pos]
+    if count == 1:  # nearly always
+        value, pos = read_any(data, pos + 1, limits.depth, limits.string)
+        return 1, [value], pos
+    count, pos = read_varint(data, pos)
+    values = []
+    for _ in range(count):
+        value, pos = read_any(data, pos, limits.depth, limits.string)
+        values.append(value)
+    return count, values, pos
+
+
+def _read_document(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    guid, pos = read_string(data, pos, limits.key, "key")
+    options, pos = read_any(data, pos, limits.depth, limits.string)
+    return 1, (guid, options), pos
+
+
+def _read_nothing(data: bytes, pos: int, limits: Limits) -> tuple[int, Any, int]:
+    raise AssertionError("GC has no content")  # _read_group reads it
+
+
+_READERS: tuple[Callable[[bytes, int, Limits], tuple[int, Any, int]], ...] = (
+    _read_nothing,
+    _read_deleted,
+    _read_json_values,
+    _read_binary,
+    _read_text,
+    _read_embed,
+    _read_format,
+    _read_type,
+    _read_values,
+    _read_document,
+)
+
+
+# --- rewriting ---------------------------------------------------------------------------------------------------
+
+
+def _header(
+    content: Content, keyed: int, origin: Id | None, right_origin: Id | None, parent: str | Id | None, key: str | None
+) -> bytes:
+    info = content | keyed
+    out = b""
+    if origin is not None:
+        info |= _ORIGIN
+        out += write_varint(origin[0]) + write_varint(origin[1])
+    if right_origin is not None:
+        info |= _RIGHT_ORIGIN
+        out += write_varint(right_origin[0]) + write_varint(right_origin[1])
+    if isinstance(parent, str):
+        out += b"\1" + write_string(parent)
+    elif parent is not None:
+        out += b"\0" + write_varint(parent[0]) + write_varint(parent[1])
+    if key is not None:
+        out += write_string(key)
+    return bytes((info,)) + out
+
+
+def _slice(struct: Struct, offset: int, length: int) -> tuple[bytes, Any]:
+    """The content from `offset` on, as (bytes, value). Only content that can be longer than one is ever cut."""
+    content, value = struct.content, struct._value
+    if content is Content.STRING:
+        text = _slice_text(value, offset)
+        return write_string(text), text
+    if content in _WITHOUT_CONTENT:
+        return write_varint(length), None
+    _, pos = read_varint(struct._data, struct._body)
+    for _ in range(offset):
+        if content is Content.ANY:
+            _, pos = read_any(struct._data, pos, MAX_CLOCK, MAX_CLOCK)
+        else:
+            _, pos = read_string(struct._data, pos, MAX_CLOCK)
+    return write_varint(length) + struct._data[pos : struct._end], value[offset:]
+
+
+def _slice_text(text: str, offset: int) -> str:
+    """`text` from the UTF-16 unit `offset` on; half a surrogate pair becomes U+FFFD, as in Yjs."""
+    if text.isascii():
+        return text[offset:]
+    return text.encode("utf-16-le")[2 * offset :].decode("utf-16-le", "replace")
+
+
+def blank(update: Update) -> Update:
+    """The blank form (rules G5, L8): the same clocks, origins, parents, keys and deletions, and no content.
+
+    What stays readable are root names, and the map key of an item that no origin places: without it, later items that
+    take their place from this one would land under another key. Names and keys hold ids, never content.
+    """
+    return Update(
+        {client: [struct.blank() for struct in structs] for client, structs in update.structs.items()}, update.ranges
+    )
+
+
+def cut(update: Update, keep: Callable[[int], bool]) -> tuple[Update, set[int]]:
+    """The update without the structs of clients that are not kept, and those clients (rule D4). Deletions stay."""
+    lost = {client for client in update.structs if not keep(client)}
+    if not lost:
+        return update, lost
+    kept = {client: structs for client, structs in update.structs.items() if client not in lost}
+    return Update(kept, update.ranges), lost
+
+
+def merge(first: Update, second: Update) -> Update:
+    """Both updates as one. A client's structs in `second` follow those in `first` without a gap.
+
+    Raises InvalidInput for structs that both bring, or with a gap between them.
+    """
+    structs = dict(first.structs)
+    for client, behind in second.structs.items():
+        structs[client] = _joined(structs[client], behind) if client in structs else behind
+    return Update(structs, unite(first.ranges, second.ranges))
+
+
+def _joined(first: Sequence[Struct], second: Sequence[Struct]) -> list[Struct]:
+    if first[-1].end != second[0].clock:
+        raise InvalidInput(
+            f"structs of client {first[0].client}: expected the second update to go on at clock {first[-1].end}, "
+            f"it starts at {second[0].clock}"
+        )
+    return [*first, *second]
