@@ -1,0 +1,67 @@
+"""The builds of one projection on disk: numbered SQLite files, and a pointer to the one that is read.
+
+    FOLDER/NAME/live        the number of the live build, replaced in one step
+    FOLDER/NAME/3.sqlite    the live build
+    FOLDER/NAME/4.sqlite    the next one, while it is built beside it
+
+Rule 1: a build is live when the pointer names it. A process killed at any moment leaves the old one or the new one.
+Rule 2: whatever the pointer does not name is rubbish of a killed build, removed when the projection opens.
+
+Replacing the database's own file instead was rejected: SQLite would replay the old file's WAL onto the new one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm")
+
+
+class Builds:
+    """The builds under `folder`/`name`; makes the folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def live(self) -> Path | None:
+        """The file of the live build; None before the first."""
+        try:
+            number = int((self.folder / "live").read_text())
+        except FileNotFoundError:
+            return None
+        path = self._path(number)
+        return path if path.exists() else None
+
+    def next(self) -> Path:
+        """A path for a new build; whatever a killed one left there is removed."""
+        live = self.live()
+        path = self._path(int(live.stem) + 1 if live else 1)
+        remove(path)
+        return path
+
+    def swap(self, path: Path) -> None:
+        """Make `path` the live build, in one step."""
+        new = self.folder / "live.new"
+        with new.open("w") as file:
+            file.write(path.stem)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.folder / "live")
+
+    def clean(self) -> None:
+        """Remove every build but the live one."""
+        live = self.live()
+        for path in self.folder.glob("*.sqlite*"):
+            if live is None or path.name.split(".")[0] != live.stem:
+                path.unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.sqlite"
+
+
+def remove(path: Path) -> None:
+    """Remove the build at `path` with its WAL; nothing happens when there is none."""
+    for suffix in SUFFIXES:
+        path.with_suffix(suffix).unlink(missing_ok=True)

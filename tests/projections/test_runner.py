@@ -1,0 +1,315 @@
+"""The runner: rules V1 (one transaction), V2 (rebuild), V4 (parking) and V5 (lag, waiting) with a small read model."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from tests.support.projections import Tally, add, dump, write
+
+from maquette.engine.errors import LogLost, NotFound
+from maquette.engine.events import Event, Position
+from maquette.engine.log import EventLog
+from maquette.engine.logs.memory import MemoryLog
+from maquette.projections.builds import Builds
+from maquette.projections.errors import ProjectionBehind, ProjectionStopped
+from maquette.projections.runner import Runner
+
+
+@pytest.fixture(params=["dense", "sparse"])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
+    steps = random.Random(7)
+    log = MemoryLog(stride=lambda: steps.randint(1, 9) if request.param == "sparse" else 1)
+    yield log
+    await log.close()
+
+
+async def sums(runner: Runner) -> list[tuple[str, int, int]]:
+    rows = (await dump(runner.view("tally"), Tally()))["sums"]
+    return [(stream, total, count) for stream, total, count in rows]
+
+
+async def test_v1_view_and_checkpoint_follow_the_log(log: EventLog, tmp_path: Path) -> None:
+    await add(log, "a", 1, 2)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await add(log, "b", 10)
+        last = await write(log, "c", ("nobody.cares", {}))
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 3, 2), ("b", 10, 1)]
+        assert runner.view("tally").checkpoint == last
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+async def test_v1_a_restart_goes_on_from_the_checkpoint(log: EventLog, tmp_path: Path, batch: int) -> None:
+    for end in (5, 9):
+        last = await add(log, "a", *range(end))
+        async with await Runner.open(log, tmp_path, [Tally], batch=batch) as runner:
+            await runner.wait_for(last, 5)
+            assert runner.view("tally").applied == end
+    assert await reopened_sums(log, tmp_path) == [("a", 10 + 36, 14)]
+
+
+async def reopened_sums(log: EventLog, folder: Path) -> list[tuple[str, int, int]]:
+    runner = await Runner.open(log, folder, [Tally])
+    found = await sums(runner)
+    await runner.close()
+    return found
+
+
+async def test_v1_a_failure_between_view_and_checkpoint_leaves_neither(log: EventLog, tmp_path: Path) -> None:
+    runner = await Runner.open(log, tmp_path, [Tally], retry_after=0.01)
+    await on_checkpoint(
+        runner, "CREATE TRIGGER broken BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    )
+    last = await add(log, "a", 1, 2)
+    async with runner:
+        with pytest.raises(ProjectionStopped, match="broken"):
+            await runner.wait_for(last, 5)
+        assert await sums(runner) == []
+        assert runner.view("tally").checkpoint == 0
+        await on_checkpoint(runner, "DROP TRIGGER broken")
+        await following(runner, last)
+        assert await sums(runner) == [("a", 3, 2)]
+
+
+async def on_checkpoint(runner: Runner, statement: str) -> None:
+    view = runner.view("tally")
+    await view._live.store.write(lambda connection: connection.execute(text(statement)) and None)
+
+
+async def following(runner: Runner, position: Position) -> None:
+    """Wait through failures until the projection got there."""
+    async with asyncio.timeout(5):
+        while runner.view("tally").checkpoint < position:
+            await runner.view("tally")._moved.wait()
+
+
+async def test_v1_a_full_disk_parks_nothing_and_ends_by_itself(log: EventLog, tmp_path: Path) -> None:
+    runner = await Runner.open(log, tmp_path, [Tally], retry_after=0.01)
+    await on_checkpoint(runner, "PRAGMA max_page_count = 1")
+    last = await add(log, "a" * 50_000, 1)
+    async with runner:
+        with pytest.raises(ProjectionStopped, match="disk is full"):
+            await runner.wait_for(last, 5)
+        assert await runner.parked("tally") == []
+        await on_checkpoint(runner, "PRAGMA max_page_count = 100000")
+        await following(runner, last)
+        assert [row[1:] for row in await sums(runner)] == [(1, 1)]
+        assert (await runner.status())[0].error is None
+
+
+# --- V2, V3: rebuild ---------------------------------------------------------------------------------------------
+
+
+async def test_v2_rebuild_gives_the_live_view_and_goes_on_from_there(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", *range(10))
+    async with await Runner.open(log, tmp_path, [Tally], batch=3) as runner:
+        await runner.wait_for(last, 5)
+        before, reached = await sums(runner), []
+        await runner.rebuild("tally", lambda position, head: reached.append((position, head)))
+        assert await sums(runner) == before
+        assert reached[-1] == (last, last)
+        assert reached == sorted(reached)
+        await runner.wait_for(await add(log, "a", 5), 5)
+        assert await sums(runner) == [("a", 50, 11)]
+
+
+async def test_v2_a_rebuild_among_live_events_misses_none_and_applies_none_twice(log: EventLog, tmp_path: Path) -> None:
+    await add(log, "a", *range(50))
+    async with await Runner.open(log, tmp_path, [Tally], batch=2) as runner:
+        rebuilding = asyncio.create_task(runner.rebuild("tally"))
+        for number in range(50):
+            last = await add(log, "b", number)
+        await rebuilding
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 1225, 50), ("b", 1225, 50)]
+
+
+class Doubled(Tally):
+    version = 2
+
+    def number(self, event: Event) -> int:
+        return 2 * super().number(event)
+
+
+async def test_v3_another_version_is_built_at_the_start(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 1, 2, 3)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    runner = await Runner.open(log, tmp_path, [Doubled])
+    assert await sums(runner) == [("a", 12, 3)]
+    assert runner.view("tally").version == 2
+    await runner.close()
+    assert [path.name for path in (tmp_path / "tally").glob("*.sqlite")] == ["2.sqlite"]
+
+
+async def test_v3_a_rebuild_that_ends_halfway_leaves_the_old_view(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", *range(10))
+    runner = await Runner.open(log, tmp_path, [Tally], batch=1)
+    runner.start()
+    await runner.wait_for(last, 5)
+
+    def cancel(position: Position, head: Position) -> None:
+        rebuilding.cancel()
+
+    rebuilding = asyncio.create_task(runner.rebuild("tally", cancel))
+    with pytest.raises(asyncio.CancelledError):
+        await rebuilding
+    assert await sums(runner) == [("a", 45, 10)]
+    await runner.wait_for(await add(log, "a", 1), 5)
+    await runner.close()
+    assert [path.name for path in (tmp_path / "tally").iterdir() if "sqlite" in path.name] == ["1.sqlite"]
+
+
+async def test_v3_what_a_killed_build_left_is_removed(log: EventLog, tmp_path: Path) -> None:
+    await (await Runner.open(log, tmp_path, [Tally])).close()
+    (tmp_path / "tally" / "2.sqlite").write_bytes(b"half")
+    (tmp_path / "tally" / "2.sqlite-wal").write_bytes(b"half")
+    assert await reopened_sums(log, tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "tally").iterdir()) == ["1.sqlite", "live"]
+
+
+async def test_a_view_that_cannot_be_read_is_built_again(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 4)
+    await (await Runner.open(log, tmp_path, [Tally])).close()
+    live = Builds(tmp_path, "tally").live()
+    assert live is not None
+    live.write_bytes(b"not a database" * 1000)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 4, 1)]
+
+
+# --- the log behind the checkpoint -------------------------------------------------------------------------------
+
+
+async def caught_up(log: EventLog, folder: Path, position: Position) -> None:
+    async with await Runner.open(log, folder, [Tally]) as runner:
+        await runner.wait_for(position, 5)
+
+
+async def test_l6_a_checkpoint_ahead_of_the_log_is_named(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 1, 2, 3)
+    await caught_up(log, tmp_path, last)
+    shorter = MemoryLog()
+    with pytest.raises(LogLost, match="projection 'tally'") as error:
+        await Runner.open(shorter, tmp_path, [Tally])
+    assert (error.value.known, error.value.found) == (last, 0)
+
+
+async def test_l6_with_accepted_loss_the_view_is_built_from_what_is_left(log: EventLog, tmp_path: Path) -> None:
+    await caught_up(log, tmp_path, await add(log, "a", 1, 2, 3))
+    shorter = MemoryLog()
+    await add(shorter, "a", 1, 2)
+    runner = await Runner.open(shorter, tmp_path, [Tally], accept_loss=True)
+    assert await sums(runner) == [("a", 3, 2)]
+    await runner.close()
+
+
+async def test_l6_a_view_of_another_log_of_the_same_length_is_built_again(log: EventLog, tmp_path: Path) -> None:
+    await caught_up(log, tmp_path, await add(log, "a", 1))
+    other = MemoryLog()
+    await add(other, "b", *range(20))
+    assert await reopened_sums(other, tmp_path) == [("b", 190, 20)]
+
+
+# --- V4: parking -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+async def test_v4_an_event_that_raises_stops_its_stream_only(log: EventLog, tmp_path: Path, batch: int) -> None:
+    await add(log, "a", 1, 2)
+    bad = await add(log, "a", "bad")
+    await add(log, "a", 3, 4)
+    last = await add(log, "b", 5)
+    async with await Runner.open(log, tmp_path, [Tally], batch=batch) as runner:
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 3, 2), ("b", 5, 1)]
+        (stopped,) = await runner.parked("tally")
+        assert (stopped.stream, stopped.position, stopped.revision) == ("a", bad, 3)
+        assert (stopped.waiting, stopped.last) == (3, 5)
+        assert stopped.error.startswith("ValueError: invalid literal for int() with base 10: 'bad'")
+        assert (await runner.status())[0].parked == 1
+
+
+async def test_v4_a_retry_after_a_repair_applies_what_waited_in_order(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 1, "bad", 3)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    async with await Runner.open(log, tmp_path, [Forgiving], batch=1) as runner:
+        assert await runner.retry("tally", "a")
+        assert await runner.parked("tally") == []
+        await runner.wait_for(await add(log, "a", 10), 5)
+        assert await sums(runner) == [("a", 14, 4)]
+
+
+class Forgiving(Tally):
+    """The repaired code: it reads what the first one could not. The version stays, or it would be built again."""
+
+    def number(self, event: Event) -> int:
+        return 0 if event.data["number"] == "bad" else super().number(event)
+
+
+async def test_v4_a_retry_that_raises_again_stays_parked_where_it_stands(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 1, "bad", 3, "worse", 5)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    async with await Runner.open(log, tmp_path, [Forgiving]) as runner:
+        assert not await runner.retry("tally", "a")
+        (stopped,) = await runner.parked("tally")
+        assert (stopped.revision, stopped.last, stopped.waiting) == (4, 5, 2)
+        assert "'worse'" in stopped.error
+        assert await sums(runner) == [("a", 4, 3)]
+
+
+async def test_v4_retry_of_a_stream_that_runs_changes_nothing(log: EventLog, tmp_path: Path) -> None:
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(await add(log, "a", 1), 5)
+        assert await runner.retry("tally", "a")
+        assert await sums(runner) == [("a", 1, 1)]
+
+
+# --- V5: lag and waiting -----------------------------------------------------------------------------------------
+
+
+async def test_v5_lag_is_what_lies_between_checkpoint_and_head(log: EventLog, tmp_path: Path) -> None:
+    runner = await Runner.open(log, tmp_path, [Tally])
+    last = await add(log, "a", 1, 2, 3)
+    (status,) = await runner.status()
+    assert (status.name, status.position, status.behind) == ("tally", 0, last)
+    runner.start()
+    await runner.wait_for(last, 5)
+    (status,) = await runner.status()
+    assert (status.position, status.behind, status.milliseconds, status.applied) == (last, 0, 0, 3)
+    await runner.close()
+
+
+async def test_v5_waiting_for_a_position_that_does_not_come_ends_with_what_was_reached(
+    log: EventLog, tmp_path: Path
+) -> None:
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        last = await add(log, "a", 1)
+        await runner.wait_for(last, 5)
+        with pytest.raises(ProjectionBehind, match="'tally'") as error:
+            await runner.wait_for(Position(last + 1), 0.01)
+        assert (error.value.expected, error.value.actual) == (last + 1, last)
+
+
+async def test_v5_who_waits_is_told_when_the_log_closes(tmp_path: Path) -> None:
+    log = MemoryLog()
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        waiting = asyncio.create_task(runner.wait_for(Position(99), 5))
+        await log.close()
+        with pytest.raises(ProjectionStopped, match="the log is closed"):
+            await waiting
+
+
+async def test_an_unknown_projection_is_named(log: EventLog, tmp_path: Path) -> None:
+    runner = await Runner.open(log, tmp_path, [Tally])
+    with pytest.raises(NotFound, match="projection, got 'talley'"):
+        await runner.rebuild("talley")
+    await runner.close()
