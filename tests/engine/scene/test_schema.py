@@ -102,8 +102,8 @@ GOOD: list[tuple[Kind, str, Any]] = [
     ("material", "emissive", [0, 0, 12]),
     ("material", "alpha_mode", "MASK"),
     ("comment", "parent", "another"),
-    ("setting", "background", [0, 0, 0]),
-    ("setting", "environment", ASSET),
+    ("settings", "background", [0, 0, 0]),
+    ("settings", "environment", ASSET),
 ]
 
 BAD: list[tuple[Kind, str, Any, str]] = [
@@ -200,8 +200,8 @@ BAD: list[tuple[Kind, str, Any, str]] = [
     ("material", "texture", "x", "material: expected one of the fields"),
     ("comment", "body", "", "comment.body: expected a string of 1 to 10000 characters, got 0 characters"),
     ("comment", "parent", "me", "comment.parent: expected another's id"),
-    ("setting", "background", "black", "setting.background: expected a list of 3 items"),
-    ("setting", "gravity", 9.81, "setting: expected one of the fields"),
+    ("settings", "background", "black", "settings.background: expected a list of 3 items"),
+    ("settings", "gravity", 9.81, "settings: expected one of the fields"),
 ]
 
 

@@ -39,6 +39,7 @@ def assert_is(tree: Tree, places: Mapping[str, Place], trashed: Set[str] = froze
         assert tree.children(parent) == [node for _, node in expected]
     walked = list(tree.walk())
     assert sorted(walked) == sorted(places)  # acyclic, and no node lost
+    assert tree.nodes() == sorted(places)
     assert len(tree) == len(places)
     for node in places:
         ancestors = tree.ancestors(node)

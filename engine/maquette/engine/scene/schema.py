@@ -40,7 +40,7 @@ from maquette.engine.scene.geometry import QUATERNION_TOLERANCE, is_unit_quatern
 from maquette.engine.scene.order import MAX_LENGTH as MAX_ORDER
 from maquette.engine.scene.order import is_order
 
-Kind = Literal["node", "material", "comment", "setting"]
+Kind = Literal["node", "material", "comment", "settings"]
 
 NODE_TYPES = ("group", "mesh", "light", "camera", "text")
 MAX_NAME = 256
@@ -242,14 +242,14 @@ COMMENT: Fields = {
     "resolved": Field(boolean),
 }
 
-SETTING: Fields = {
+SETTINGS: Fields = {
     "background": Field(_COLOUR),  # linear
     "environment": Field(_ASSET),  # an equirectangular image that lights the scene
     "exposure": Field(number(above=0)),
     "extras": _EXTRAS,
 }
 
-TABLES: Mapping[Kind, Fields] = {"node": NODE, "material": MATERIAL, "comment": COMMENT, "setting": SETTING}
+TABLES: Mapping[Kind, Fields] = {"node": NODE, "material": MATERIAL, "comment": COMMENT, "settings": SETTINGS}
 
 # --- the checks --------------------------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ def check_comment(fields: Mapping[str, object], comment: str | None = None) -> N
 
 def check_settings(fields: Mapping[str, object]) -> None:
     """Check some or all settings. Raises SchemaError."""
-    _check_all("setting", fields, None)
+    _check_all("settings", fields, None)
 
 
 def check_field(kind: Kind, field: str, value: object, owner: str | None = None) -> None:

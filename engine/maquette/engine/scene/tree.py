@@ -95,6 +95,10 @@ class Tree:
 
     # --- ask ---------------------------------------------------------------------------------------------------
 
+    def nodes(self) -> list[str]:
+        """All nodes that have a place, in the order of their ids."""
+        return sorted(self._written)
+
     def parent(self, node: str) -> str | None:
         """The effective parent; None for the root."""
         return self.effective(node).parent
