@@ -70,8 +70,8 @@ OLD_PYTHON := 'expected Python 3.11 or newer, got %d.%d from $(PYTHON): name ano
 	@touch $@
 
 .venv/.stamp: .venv/.made requirements.txt pyproject.toml
-	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install -qq --require-hashes -r requirements.txt
+	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(JS)/node_modules/.stamp: $(JS)/package.json $(JS)/package-lock.json $(JS)/.npmrc
