@@ -9,7 +9,7 @@ Rule 3: everything that reads gives pages (lists of events) and fetches the next
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,18 +41,18 @@ class EventLog(Protocol):
 
     def read(
         self, stream: str, *, after: int = 0, until: int | None = None, backwards: bool = False
-    ) -> AsyncIterator[Sequence[Event]]:
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Pages of `stream`: the revisions r with after < r <= until, oldest first or, `backwards`, newest first.
 
         Raises LogDamaged at a record that is missing or altered (L6).
         """
         ...
 
-    def read_all(self, *, after: Position = START) -> AsyncIterator[Sequence[Event]]:
+    def read_all(self, *, after: Position = START) -> AsyncGenerator[Sequence[Event], None]:
         """Pages of the whole log behind `after`, in order of position, up to the head at the time of the call."""
         ...
 
-    def subscribe(self, *, after: Position = START) -> AsyncIterator[Sequence[Event]]:
+    def subscribe(self, *, after: Position = START) -> AsyncGenerator[Sequence[Event], None]:
         """Pages of the whole log behind `after`, then each new commit as it becomes durable; ends when the log closes.
 
         Nothing is missed and nothing comes twice; a slow subscriber reads its pages from the log again, so that
