@@ -1,4 +1,4 @@
-"""Reads the log of an IRC channel, as irssi and the Ubuntu archives write it.
+"""Reads the log of an IRC channel in the form of the Ubuntu archives and the disentanglement corpus made from them.
 
     [14:05] <ann> hello             a message
     [14:05]  * ann waves            an action; archives of 2005 write it as `=== ann waves`
