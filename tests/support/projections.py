@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, select
@@ -10,6 +11,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, selec
 from maquette.engine.events import SERVER, Event, NewEvent, Position
 from maquette.engine.log import EventLog
 from maquette.projections.fold import Projection
+from maquette.projections.runner import Runner
 from maquette.projections.view import View
 
 Dump = dict[str, list[tuple[Any, ...]]]
@@ -71,3 +73,20 @@ def dump_of(connection: Connection, metadata: MetaData) -> Dump:
         table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
         for table in metadata.sorted_tables
     }
+
+
+async def dumps_by_batch(
+    log: EventLog, folder: Path, make: Callable[[], Projection], batches: Sequence[int]
+) -> list[Dump]:
+    """The view of a whole log, built live once for each size of batch, and built again at last."""
+    dumps = []
+    position = await log.head()
+    for batch in batches:
+        async with await Runner.open(log, folder / str(batch), [make], batch=batch) as runner:
+            await runner.wait_for(position, 10)
+            assert await runner.parked(make().name) == []
+            dumps.append(await dump(runner.view(make().name), make()))
+    async with await Runner.open(log, folder / str(batch), [make], batch=batch) as runner:
+        await runner.rebuild(make().name)
+        dumps.append(await dump(runner.view(make().name), make()))
+    return dumps

@@ -34,6 +34,15 @@ def runs(changes: Sequence[Change]) -> Iterator[tuple[str, list[Change]]]:
         yield kind, list(run)
 
 
+def milliseconds(value: object) -> int | None:
+    """A time as whole milliseconds since 1970; None stays None. Raises UnreadableEvent for what is no number."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, float) and value - value == 0:  # finite
+        return int(value)
+    raise UnreadableEvent(f"expected a time in milliseconds, got {value!r:.80}")
+
+
 def _check(change: object, fields: Mapping[str, Sequence[str]]) -> None:
     kind = change.get("type") if isinstance(change, dict) else None
     if not isinstance(change, dict) or not isinstance(kind, str):

@@ -1,6 +1,7 @@
 """The conversation of each space: every message, edit, deletion and reaction, over all pages of its chat.
 
 Rule 1: a conversation is `tenant/space`; its pages `chat@1`, `chat@2`, … are one history, ordered by stamp number.
+        A message is one of its page: an id that a client used on another page is another message.
 Rule 2: a deleted message keeps its row and its body, because a moderator may restore it; `chat_reads` never shows it.
         What must be gone for good is erased in the log (rule L8) and here by a rebuild.
 Rule 3: names live in a table of their own, so that a profile can be erased without touching a message.
@@ -17,19 +18,22 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
+    Update,
+    and_,
     bindparam,
     func,
     select,
 )
 
 from maquette.engine.events import Event
-from maquette.projections.changes import DOCUMENT_EVENTS, Change, changes_of, runs
+from maquette.projections.changes import DOCUMENT_EVENTS, Change, changes_of, milliseconds, runs
 from maquette.projections.errors import UnreadableEvent
 from maquette.projections.places import Place, place_of
 
@@ -40,8 +44,8 @@ messages = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("space", Text, primary_key=True),
+    Column("page", Integer, primary_key=True),  # the epoch of the chat document that holds it
     Column("id", Text, primary_key=True),
-    Column("page", Integer, nullable=False),  # the epoch of the chat document that holds it
     Column("number", BigInteger, nullable=False),
     Column("stamped", BigInteger, nullable=False),
     Column("author", Text, nullable=False),
@@ -63,6 +67,7 @@ edits = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("space", Text, primary_key=True),
+    Column("page", Integer, primary_key=True),
     Column("message", Text, primary_key=True),
     Column("number", Integer, primary_key=True),  # 1, 2, 3, … of the message
     Column("body", Text, nullable=False),  # what the edit replaced
@@ -74,6 +79,7 @@ reactions = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("space", Text, primary_key=True),
+    Column("page", Integer, primary_key=True),
     Column("message", Text, primary_key=True),
     Column("emoji", Text, primary_key=True),
     Column("actor", Text, primary_key=True),
@@ -148,12 +154,11 @@ def _message(place: Place, change: Change) -> dict[str, Any]:
     number, stamped = _stamp(change)
     return {
         "id": change["id"],
-        "page": place.epoch,
         "number": number,
         "stamped": stamped,
         "author": change["author"],
         "body": change["body"],
-        "sent": change["sent"],
+        "sent": milliseconds(change["sent"]),
         "thread": change.get("thread"),
         "mentions": change.get("mentions"),
         "attachments": change.get("attachments"),
@@ -171,59 +176,54 @@ def _stamp(change: Change) -> tuple[int, int]:
 def _edit(connection: Connection, place: Place, run: list[Change]) -> None:
     # one by one: an edit keeps what the one before it wrote
     for change in run:
-        message = _key(place) | {"of": change["id"]}
-        connection.execute(KEEP_BODY, message)
-        _change(connection, SET_BODY, message | {"text": change["body"], "at": change.get("edited")}, change)
+        connection.execute(KEEP_BODY, _of(place, change))
+        written = {"text": change["body"], "when": milliseconds(change.get("edited"))}
+        beside = {"told": change.get("mentions"), "with": change.get("attachments")}
+        _change(connection, SET_BODY, place, change, written | beside)
 
 
 def _delete(connection: Connection, place: Place, run: list[Change]) -> None:
     for change in run:
         if not isinstance(change["by"], str):
             raise UnreadableEvent(f"message.deleted: expected the id of an actor, got {change['by']!r:.80}")
-        values = _key(place) | {"of": change["id"], "who": change["by"], "at": change["at"]}
-        _change(connection, SET_DELETED, values, change)
+        _change(connection, SET_DELETED, place, change, {"who": change["by"], "when": milliseconds(change["at"])})
 
 
 def _restore(connection: Connection, place: Place, run: list[Change]) -> None:
     for change in run:
-        _change(connection, SET_DELETED, _key(place) | {"of": change["id"], "who": None, "at": None}, change)
+        _change(connection, SET_DELETED, place, change, {"who": None, "when": None})
 
 
-def _change(connection: Connection, statement: Any, values: dict[str, Any], change: Change) -> None:
-    if connection.execute(statement, values).rowcount == 0:
+def _change(connection: Connection, statement: Update, place: Place, change: Change, values: dict[str, Any]) -> None:
+    if connection.execute(statement, _of(place, change) | values).rowcount == 0:
         raise UnreadableEvent(f"{change['type']}: expected a known message, got {change['id']!r:.80}")
 
 
 def _remove(connection: Connection, place: Place, run: list[Change]) -> None:
-    of = [_key(place) | {"of": change["id"]} for change in run]
     for statement in REMOVE:
-        connection.execute(statement, of)
+        connection.execute(statement, [_of(place, change) for change in run])
 
 
 def _react(connection: Connection, place: Place, run: list[Change]) -> None:
     for change in run:
-        if connection.execute(IS_THERE, _key(place) | {"of": change["id"]}).first() is None:
+        if connection.execute(IS_THERE, _of(place, change)).first() is None:
             raise UnreadableEvent(f"reaction.added: expected a known message, got {change['id']!r:.80}")
-    connection.execute(reactions.insert().prefix_with("OR IGNORE"), [_reaction(place, change) for change in run])
+    rows = [{"message": change["id"], "emoji": change["emoji"], "actor": change["actor"]} for change in run]
+    connection.execute(reactions.insert().prefix_with("OR IGNORE"), [_key(place) | row for row in rows])
 
 
 def _unreact(connection: Connection, place: Place, run: list[Change]) -> None:
-    for change in run:
-        connection.execute(reactions.delete().filter_by(**_reaction(place, change)))
-
-
-def _reaction(place: Place, change: Change) -> dict[str, Any]:
-    return {
-        "tenant": place.tenant,
-        "space": place.space,
-        "message": change["id"],
-        "emoji": change["emoji"],
-        "actor": change["actor"],
-    }
+    gone = [_of(place, change) | {"sign": change["emoji"], "who": change["actor"]} for change in run]
+    connection.execute(UNREACT, gone)
 
 
 def _key(place: Place) -> dict[str, Any]:
-    return {"tenant": place.tenant, "space": place.space, "in_tenant": place.tenant, "in_space": place.space}
+    return {"tenant": place.tenant, "space": place.space, "page": place.epoch}
+
+
+def _of(place: Place, change: Change) -> dict[str, Any]:
+    # names of their own: SQLAlchemy takes a column's name for a value to set
+    return {"in_tenant": place.tenant, "in_space": place.space, "in_page": place.epoch, "of": change["id"]}
 
 
 HANDLERS: dict[str, Callable[[Connection, Place, list[Change]], None]] = {
@@ -237,34 +237,51 @@ HANDLERS: dict[str, Callable[[Connection, Place, list[Change]], None]] = {
 }
 
 
-def _of(table: Table, column: str) -> Any:
-    """The rows of the message `of` in a table."""
-    return (
-        (table.c.tenant == bindparam("in_tenant"))
-        & (table.c.space == bindparam("in_space"))
-        & (table.c[column] == bindparam("of"))
+def _mine(table: Table, column: str) -> ColumnElement[bool]:
+    """The rows of the message that `_of` names."""
+    columns = table.c
+    return and_(
+        columns.tenant == bindparam("in_tenant"),
+        columns.space == bindparam("in_space"),
+        columns.page == bindparam("in_page"),
+        columns[column] == bindparam("of"),
     )
 
 
 # Statements are built once: building them costs more than running them.
-IS_THERE = select(messages.c.id).where(_of(messages, "id"))
-SET_BODY = messages.update().where(_of(messages, "id")).values(body=bindparam("text"), edited=bindparam("at"))
+IS_THERE = select(messages.c.id).where(_mine(messages, "id"))
+SET_BODY = (
+    messages.update()
+    .where(_mine(messages, "id"))
+    .values(
+        body=bindparam("text"),
+        edited=bindparam("when"),
+        mentions=bindparam("told", type_=messages.c.mentions.type),
+        attachments=bindparam("with", type_=messages.c.attachments.type),
+    )
+)
 SET_DELETED = (
-    messages.update().where(_of(messages, "id")).values(deleted_by=bindparam("who"), deleted_at=bindparam("at"))
+    messages.update().where(_mine(messages, "id")).values(deleted_by=bindparam("who"), deleted_at=bindparam("when"))
 )
 KEEP_BODY = edits.insert().from_select(
-    ["tenant", "space", "message", "number", "body", "edited"],
+    ["tenant", "space", "page", "message", "number", "body", "edited"],
     select(
         messages.c.tenant,
         messages.c.space,
+        messages.c.page,
         messages.c.id,
-        select(func.count() + 1).where(_of(edits, "message")).scalar_subquery(),
+        select(func.count() + 1).where(_mine(edits, "message")).scalar_subquery(),
         messages.c.body,
         messages.c.edited,
-    ).where(_of(messages, "id")),
+    ).where(_mine(messages, "id")),
 )
 REMOVE = (
-    messages.delete().where(_of(messages, "id")),
-    edits.delete().where(_of(edits, "message")),
-    reactions.delete().where(_of(reactions, "message")),
+    messages.delete().where(_mine(messages, "id")),
+    edits.delete().where(_mine(edits, "message")),
+    reactions.delete().where(_mine(reactions, "message")),
+)
+UNREACT = reactions.delete().where(
+    _mine(reactions, "message"),
+    reactions.c.emoji == bindparam("sign"),
+    reactions.c.actor == bindparam("who"),
 )

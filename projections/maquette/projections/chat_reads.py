@@ -13,6 +13,9 @@ from maquette.engine.errors import InvalidInput, NotFound
 from maquette.projections.chat_history import ChatHistory, edits, messages, names, reactions
 from maquette.projections.view import View
 
+Given = dict[str, list[str]]
+"""Emoji → who gave it."""
+
 MAX_PAGE = 500
 """The most messages in one answer; what asks for more pages on."""
 
@@ -46,7 +49,7 @@ class Message:
     notice: bool
     edited: int | None
     deleted: Deletion | None
-    reactions: dict[str, list[str]]
+    reactions: Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class ChatReads:
         return await self._view.read(partial(_page, tenant, space, wanted, limit, after is not None))
 
     async def message(self, tenant: str, space: str, message: str) -> Message:
-        """One message, which may be deleted. Raises NotFound."""
+        """One message, which may be deleted; of several pages' messages of that id, the first. Raises NotFound."""
         found = await self._view.read(partial(_page, tenant, space, [messages.c.id == message], 1, True))
         if not found:
             raise NotFound("message", message)
@@ -123,7 +126,7 @@ def _page(
 ) -> list[Message]:
     rows = connection.execute(_select(tenant, space, wanted, limit, oldest)).all()
     given = _reactions(connection, tenant, space, [row.id for row in rows])
-    found = [_message(row, given.get(row.id, {})) for row in rows]
+    found = [_message(row, given.get((row.page, row.id), {})) for row in rows]
     return found if oldest else found[::-1]
 
 
@@ -145,20 +148,21 @@ def _select(
     )
 
 
-def _reactions(connection: Connection, tenant: str, space: str, ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+def _reactions(connection: Connection, tenant: str, space: str, ids: Sequence[str]) -> dict[tuple[int, str], Given]:
+    """What was given to each message, by page and id."""
     table = reactions.c
     rows = connection.execute(
-        select(table.message, table.emoji, table.actor)
+        select(table.page, table.message, table.emoji, table.actor)
         .where(table.tenant == tenant, table.space == space, table.message.in_(ids))
-        .order_by(table.message, table.emoji, table.actor)
+        .order_by(table.emoji, table.actor)
     )
-    given: dict[str, dict[str, list[str]]] = {}
+    given: dict[tuple[int, str], Given] = {}
     for row in rows:
-        given.setdefault(row.message, {}).setdefault(row.emoji, []).append(row.actor)
+        given.setdefault((row.page, row.message), {}).setdefault(row.emoji, []).append(row.actor)
     return given
 
 
-def _message(row: Row[tuple[Any, ...]], given: dict[str, list[str]]) -> Message:
+def _message(row: Row[tuple[Any, ...]], given: Given) -> Message:
     deleted = None if row.deleted_by is None else Deletion(row.deleted_by, row.deleted_at)
     return Message(
         id=row.id,
@@ -187,13 +191,17 @@ def _count(tenant: str, space: str, connection: Connection) -> int:
 def _versions(tenant: str, space: str, message: str, connection: Connection) -> list[Version]:
     old, new = edits.c, messages.c
     mine = (new.tenant == tenant, new.space == space, new.id == message)
-    now = connection.execute(select(new.body, new.edited, new.sent, new.deleted_by).where(*mine)).first()
+    columns = (new.page, new.body, new.edited, new.sent, new.deleted_by)
+    now = connection.execute(select(*columns).where(*mine).order_by(new.number)).first()
     if now is None:
         raise NotFound("message", message)
     if now.deleted_by is not None:
         return []
-    mine = (old.tenant == tenant, old.space == space, old.message == message)
-    before = connection.execute(select(old.body, old.edited).where(*mine).order_by(old.number))
+    before = connection.execute(
+        select(old.body, old.edited)
+        .where(old.tenant == tenant, old.space == space, old.page == now.page, old.message == message)
+        .order_by(old.number)
+    )
     bodies = [(row.body, row.edited) for row in before] + [(now.body, now.edited)]
     return [Version(body, now.sent if index == 0 else at) for index, (body, at) in enumerate(bodies)]
 

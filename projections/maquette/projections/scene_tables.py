@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, Row, Table, Text
 
+from maquette.projections.changes import milliseconds
 from maquette.projections.errors import UnreadableEvent
 
 Fields = dict[str, Any]
@@ -104,6 +105,6 @@ def _trashed_in(fields: Mapping[str, Any]) -> tuple[str | None, int | None]:
     match fields.get("trashed"):
         case None:
             return None, None
-        case {"by": str(by), "at": int(at)}:
-            return by, at
+        case {"by": str(by), "at": at}:
+            return by, milliseconds(at)
     raise UnreadableEvent(f"node: expected trashed {{by, at}}, got {fields['trashed']!r:.80}")
