@@ -1,0 +1,1 @@
+"""Contract suites for adapters of the engine's ports, wherever those live. Needs the test packages."""
