@@ -8,6 +8,7 @@ Rule 3: the caller's mistake (`InvalidInput` and its kin), the peer's (`Malforme
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -142,3 +143,20 @@ class LimitExceeded(MaquetteError):
         self.limit = limit
         self.expected = expected
         self.actual = actual
+
+
+class OpRefused(MaquetteError):
+    """The gate did not take an op, or not whole. Raised to whoever wrote through a pen; `reasons` say why."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class DocumentMoved(MaquetteError):
+    """The document goes on under another name (D9): raised to whoever comes to, or with, an older epoch."""
+
+    def __init__(self, name: str, successor: str) -> None:
+        super().__init__(f"expected the current epoch of {name!r}, which is {successor!r}")
+        self.name = name
+        self.successor = successor

@@ -17,8 +17,8 @@ the reader twice as slow, and each edit of everybody passes here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from struct import error as OutOfBytes  # noqa: N812 - what `unpack_from` raises
 from typing import Any, TypeAlias
@@ -494,3 +494,35 @@ def _joined(first: Sequence[Struct], second: Sequence[Struct]) -> list[Struct]:
             f"it starts at {second[0].clock}"
         )
     return [*first, *second]
+
+
+def rename_clients(update: Update, names: Mapping[int, int]) -> Update:
+    """The update with each client id replaced by what `names` has for it, in structs, origins, parents, deletions."""
+    structs = {names[client]: [_renamed(struct, names) for struct in group] for client, group in update.structs.items()}
+    return Update(structs, {names[client]: ranges for client, ranges in update.ranges.items()})
+
+
+def _renamed(struct: Struct, names: Mapping[int, int]) -> Struct:
+    def new(id_: Id | None) -> Id | None:
+        return None if id_ is None else (names[id_[0]], id_[1])
+
+    content = struct.content
+    origin, right_origin = new(struct.origin), new(struct.right_origin)
+    parent = struct.parent if isinstance(struct.parent, str) else new(struct.parent)
+    if content is Content.GC or content is Content.SKIP:
+        header = bytes((content,))
+    else:
+        keyed = struct._data[struct._start] & _KEY
+        header = _header(content, keyed, origin, right_origin, parent, struct.key)
+    data, size = header + struct._data[struct._body : struct._end], len(header)
+    return replace(
+        struct,
+        client=names[struct.client],
+        origin=origin,
+        right_origin=right_origin,
+        parent=parent,
+        _data=data,
+        _start=0,
+        _body=size,
+        _end=len(data),
+    )

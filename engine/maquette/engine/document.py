@@ -1,0 +1,280 @@
+"""One document on its way between its connections, its replica and the log (docs/spec.md, "The way of an op").
+
+    submit ─▶ replica.admit ─▶ log.append ─▶ (commit) ─▶ publish to every subscriber, the sender too
+
+Rule 1: an op is applied when it comes and published when it is on disk (D1); several may be on their way at once, and
+        they commit in the order in which they were applied.
+Rule 2: everything computed from the replica leaves through `after_commit`: after the commit of all that it held.
+Rule 3: when a commit fails, the replica is gone, and with it all that waited; subscribers are told to begin again.
+Rule 4: an op with a hole waits outside the replica, bounded, and is tried again after each op that is integrated (D3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from maquette.engine.errors import LimitExceeded, LogError, MalformedUpdate, MaquetteError
+from maquette.engine.events import SERVER, START, Actor, Position
+from maquette.engine.index import Hole
+from maquette.engine.kinds.kind import Op
+from maquette.engine.log import Appended, EventLog
+from maquette.engine.replica import Denied, Integrated, Nothing, Replica
+from maquette.engine.roles import Role
+from maquette.engine.sync import SyncUpdate, write_frame
+from maquette.engine.update import DEFAULT_LIMITS, Limits
+
+MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three
+MAX_WAITING_BYTES = 4 << 20
+
+
+class Subscriber(Protocol):
+    """Whoever shows a document: a connection, or an embedding application."""
+
+    def deliver(self, frame: bytes) -> None:
+        """A sync frame with an update that is on disk. The same object goes to all subscribers."""
+        ...
+
+    def lost(self, error: MaquetteError) -> None:
+        """The replica is gone (rule 3); what was submitted and not answered is not in the log."""
+        ...
+
+    def moved(self, successor: str) -> None:
+        """The document goes on under another name (D9), such as `chat@2`."""
+        ...
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of one submitted update. `settled` when it is on disk, refused as a whole, or nothing new.
+
+    `denied` is the reason of rule G5 (a), `refused` those of G5 (b), `hole` what a waiting op lacks.
+    """
+
+    settled: bool = False
+    position: Position = START
+    denied: str | None = None
+    refused: tuple[str, ...] = ()
+    hole: Hole | None = None
+    error: MaquetteError | None = None
+    on_settled: Callable[[Receipt], None] | None = None
+
+    def settle(self, position: Position = START) -> None:
+        self.settled, self.position = True, position
+        if self.on_settled is not None:
+            self.on_settled(self)
+
+    def fail(self, error: MaquetteError) -> None:
+        self.error = error
+        self.settle()
+
+    async def wait(self) -> Receipt:
+        """This receipt, once settled. Raises what kept the op out of the log, when it was the machine's fault."""
+        if not self.settled:
+            settled = asyncio.Event()
+            self.on_settled = lambda _: settled.set()
+            await settled.wait()
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+@dataclass(slots=True)
+class _Waiting:
+    actor: Actor
+    role: Callable[[], Role]
+    data: bytes
+    own: int | None
+    receipt: Receipt
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An op between the replica and the disk."""
+
+    frame: bytes
+    receipts: list[Receipt]
+    then: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Document:
+    """A live document. Made by the engine, which opens its replica from the log; use it on one event loop only."""
+
+    def __init__(
+        self,
+        stream: str,
+        replica: Replica,
+        log: EventLog,
+        clock: Callable[[], int],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.stream = stream
+        self.replica = replica
+        self.limits = limits
+        self.subscribers: set[Subscriber] = set()
+        self.durable = replica.revision
+        self.position = START
+        self.error: MaquetteError | None = None
+        self.on_full: Callable[[], None] | None = None
+        self.on_lost: Callable[[Document], None] | None = None
+        self.on_committed: Callable[[Appended], None] | None = None
+        self._log = log
+        self._clock = clock
+        self._pending: deque[_Pending] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._told_full = False
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def submit(self, actor: Actor, role: Callable[[], Role], data: bytes, own: int | None = None) -> Receipt:
+        """Judge the update `data` by `actor`, apply what is admitted and queue it for the log.
+
+        `role` is asked again whenever the op is judged (G3); `own` is the connection's own client id. The receipt
+        settles when everything is on disk. Never raises for what the update holds.
+        """
+        receipt = Receipt()
+        if self.error is not None:
+            receipt.fail(self.error)
+        else:
+            self._judge(_Waiting(actor, role, data, own, receipt))
+        return receipt
+
+    def _judge(self, op: _Waiting) -> bool:
+        """Whether it was integrated."""
+        receipt = op.receipt
+        try:
+            outcome = self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits)
+        except (MalformedUpdate, LimitExceeded) as error:
+            outcome = Denied(str(error))
+        except MaquetteError as error:
+            receipt.fail(error)
+            self._lose(error)
+            return False
+        match outcome:
+            case Nothing():
+                self.settle_after_commit(receipt)
+            case Denied(reason):
+                receipt.denied = reason
+                self.settle_after_commit(receipt)
+            case Hole():
+                receipt.hole = outcome
+                self._wait(op)
+            case Integrated():
+                receipt.refused = outcome.reasons
+                self._append(op.actor, op.own, outcome, receipt)
+                self._after_integration()
+                return True
+        return False
+
+    def _append(self, actor: Actor, own: int | None, done: Integrated, receipt: Receipt | None) -> None:
+        event = self.replica.event(actor, own, done)
+        pending = _Pending(write_frame(SyncUpdate(done.update)), [] if receipt is None else [receipt])
+        self._pending.append(pending)
+        try:
+            appended = self._log.append(self.stream, [event], self.replica.revision)
+        except MaquetteError as error:
+            self._lose(error)
+            return
+        self.replica.revision += 1
+        appended.add_done_callback(self._committed)
+
+    def _after_integration(self) -> None:
+        repaired = self.replica.repair()
+        if repaired is not None:
+            self._append(SERVER, None, repaired, None)
+        if self.replica.memory.is_full() and not self._told_full and self.on_full is not None:
+            self._told_full = True
+            self.on_full()
+        if self._waiting:
+            self._retry()
+
+    def server_edit(self, write: Callable[[Replica], None]) -> Receipt:
+        """Let the server write into the document, as an op of its own."""
+        receipt = Receipt()
+        done = self.replica.rewrite(write)
+        if done is None:
+            self.settle_after_commit(receipt)
+        else:
+            self._append(SERVER, None, done, receipt)
+        return receipt
+
+    # --- waiting for holes -------------------------------------------------------------------------------------------
+
+    def _wait(self, op: _Waiting) -> None:
+        self._waiting.append(op)
+        self._waiting_bytes += len(op.data)
+        while len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+            oldest = self._waiting.popleft()
+            self._waiting_bytes -= len(oldest.data)
+            oldest.receipt.denied = (
+                f"expected what this update builds on to arrive, got {MAX_WAITING} other updates that wait"
+            )
+            oldest.receipt.settle()
+
+    def _retry(self) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+        for op in waiting:
+            if self.error is None:
+                self._judge(op)
+
+    # --- commits -----------------------------------------------------------------------------------------------------
+
+    def _committed(self, appended: asyncio.Future[Appended]) -> None:
+        if self.error is not None:
+            appended.cancelled() or appended.exception()  # the first failure was told already
+            return
+        error = LogError("the append was cancelled") if appended.cancelled() else appended.exception()
+        if error is not None:
+            self._lose(error if isinstance(error, MaquetteError) else LogError(repr(error)))
+            return
+        place = appended.result()
+        self.durable, self.position = place.last, place.position
+        pending = self._pending.popleft()
+        for subscriber in tuple(self.subscribers):
+            subscriber.deliver(pending.frame)
+        for receipt in pending.receipts:
+            receipt.settle(place.position)
+        for action in pending.then:
+            action()
+        if self.on_committed is not None:
+            self.on_committed(place)
+
+    def _lose(self, error: MaquetteError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        pending, self._pending = self._pending, deque()
+        waiting, self._waiting = self._waiting, deque()
+        if self.on_lost is not None:
+            self.on_lost(self)
+        for receipt in [receipt for one in pending for receipt in one.receipts] + [op.receipt for op in waiting]:
+            receipt.fail(error)
+        for subscriber in tuple(self.subscribers):
+            subscriber.lost(error)
+
+    def settle_after_commit(self, receipt: Receipt) -> None:
+        """Settle `receipt` when everything that the replica holds now is on disk."""
+        if self._pending:
+            self._pending[-1].receipts.append(receipt)
+        else:
+            receipt.settle(self.position)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run `action` when everything that the replica holds now is on disk: at once, when it is (D1).
+
+        When a commit fails, the action never runs.
+        """
+        if self._pending:
+            self._pending[-1].then.append(action)
+        else:
+            action()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody watches, nothing is on its way. What waits for a hole is sent again by whoever it came from."""
+        return not self.subscribers and not self._pending

@@ -1,0 +1,297 @@
+"""The engine: one log, the spaces in it, and the documents that are open. What an embedding application holds.
+
+Rule 1: a document is opened once, however many ask at the same moment; who comes first does not keep the others.
+Rule 2: opening and closing never block other documents for longer than a slice of the replay.
+Rule 3: a document that nobody watches is evicted; its replica is a cache of its stream (D7).
+Rule 4: a log restored from a backup opens new epochs, because clients may hold what came after the backup; old epochs
+        of it are closed for writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from maquette.engine.assets import Assets, AssetStore, MemoryAssets
+from maquette.engine.document import Document, Receipt
+from maquette.engine.errors import InvalidInput, MaquetteError, NotFound
+from maquette.engine.events import SERVER, Actor, NewEvent
+from maquette.engine.files import write_atomically
+from maquette.engine.ids import mint
+from maquette.engine.kinds.chat import ChatMemory
+from maquette.engine.log import EventLog
+from maquette.engine.logs.memory import MemoryLog
+from maquette.engine.logs.sqlite import SqliteLog
+from maquette.engine.pens import Pens, client_id
+from maquette.engine.snapshots import SnapshotStore
+from maquette.engine.space import Space
+from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
+from maquette.engine.update import DEFAULT_LIMITS, Limits
+
+IDLE_SECONDS = 60.0  # how long an unwatched document stays open: a reload or a lost connection comes back sooner
+SNAPSHOT_AFTER = 200  # events; replaying fewer costs less than a file
+_SLICE = 100  # events replayed before others get the loop
+_logger = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class _Open:
+    document: Document
+    pens: Pens
+    saved: int
+    idle_since: float | None = None
+
+
+class Engine:
+    """Everything that one log holds. Make it with `Engine.open`; use it on the event loop that opened it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        assets: Assets,
+        snapshots: SnapshotStore,
+        *,
+        node: bytes,
+        restored: str | None = None,
+        clock: Callable[[], int] = now_ms,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.log = log
+        self.assets = assets
+        self.clock = clock
+        self.limits = limits
+        self._snapshots = snapshots
+        self.node = node
+        self._restored = restored
+        self._tenants: dict[str, TenantRecord] = {}
+        self._spaces: dict[tuple[str, str], Space] = {}
+        self._open: dict[str, _Open] = {}
+        self._opening: dict[str, asyncio.Future[Document]] = {}
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(
+        cls, url: str | Path = "memory:", *, accept_loss: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> Self:
+        """Open the log at `url`: `memory:`, or a folder, as a path or `sqlite:PATH`; the folder is made when missing.
+
+        Raises LogHeld, LogTooNew, LogDamaged, and LogLost unless `accept_loss`.
+        """
+        text = str(url)
+        if text == "memory:":
+            return cls(MemoryLog(), MemoryAssets(), SnapshotStore(None), node=os.urandom(16), limits=limits)
+        scheme, _, rest = text.partition(":")
+        if isinstance(url, str) and rest and scheme not in ("sqlite",):
+            raise InvalidInput(f"log: expected 'memory:', 'sqlite:FOLDER' or a folder, got {text!r}")
+        folder = Path(rest.removeprefix("//") if scheme == "sqlite" and rest else text)
+        log = await SqliteLog.open(folder, accept_loss=accept_loss)
+        mark = None
+        return cls(
+            log,
+            AssetStore(folder / "assets"),
+            SnapshotStore(folder / "snapshots"),
+            node=_node_secret(folder, mark),
+            restored=mark,
+            limits=limits,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._start(self._sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Write snapshots of what is open, commit what waits, close the log."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.settle()
+        for stream in tuple(self._open):
+            self._evict(stream)
+        await self.log.close()
+
+    async def settle(self) -> None:
+        """Wait until everything submitted so far is on disk, or its document lost."""
+        for kept in tuple(self._open.values()):
+            receipt = Receipt()
+            kept.document.settle_after_commit(receipt)
+            try:
+                await receipt.wait()
+            except MaquetteError as error:
+                _logger.warning("document %s: not everything could be stored: %s", kept.document.stream, error)
+
+    # --- spaces ----------------------------------------------------------------------------------------------------
+
+    async def spaces(self, tenant: str) -> list[Space]:
+        """The spaces of `tenant`, by slug."""
+        record = await self._tenant(tenant)
+        return [await self._space(tenant, record.spaces[slug]) for slug in sorted(record.spaces)]
+
+    async def space(self, tenant: str, name: str) -> Space:
+        """The space called `name`, its slug or its id. Raises NotFound."""
+        record = await self._tenant(tenant)
+        space = record.spaces.get(name, name)
+        if space not in record.slugs:
+            raise NotFound("space", name)
+        return await self._space(tenant, space)
+
+    async def create_space(self, tenant: str, slug: str, actor: Actor, *, name: str | None = None) -> Space:
+        """The space `slug` of `tenant`, made now when it is not there yet.
+
+        It has a chat and a scene from the start. Raises InvalidInput for a slug that cannot be.
+        """
+        check_slug(slug)
+        async with self._lock:
+            record = await self._tenant(tenant)
+            if slug not in record.spaces:
+                await self._create(tenant, record, slug, actor, name or slug)
+        return await self.space(tenant, slug)
+
+    def slug_of(self, space: Space) -> str:
+        """What URLs call the space."""
+        return self._tenants[space.record.tenant].slugs[space.id]
+
+    async def _create(self, tenant: str, record: TenantRecord, slug: str, actor: Actor, name: str) -> None:
+        space = mint()
+        opened = [NewEvent("document.opened", actor, {"document": fixed, "kind": fixed, "epoch": 1}) for fixed in FIXED]
+        events = [NewEvent("space.opened", actor, {"space": space}), NewEvent("space.named", actor, {"name": name})]
+        if self._restored:
+            events.append(NewEvent("space.restored", SERVER, {"mark": self._restored}))
+        await self.log.append(f"{tenant}/{space}", [*events, *opened], 0)
+        created = NewEvent("space.created", actor, {"space": space, "slug": slug})
+        appended = await self.log.append(tenant, [created], record.revision)
+        async for page in self.log.read(tenant, after=record.revision, until=appended.last):
+            for event in page:
+                record.take(event)
+
+    async def _tenant(self, tenant: str) -> TenantRecord:
+        check_tenant(tenant)
+        record = self._tenants.get(tenant)
+        if record is None:
+            record = TenantRecord()
+            async for page in self.log.read(tenant):
+                for event in page:
+                    record.take(event)
+            record = self._tenants.setdefault(tenant, record)
+        return record
+
+    async def _space(self, tenant: str, space: str) -> Space:
+        found = self._spaces.get((tenant, space))
+        if found is None:
+            record = SpaceRecord(tenant, space)
+            async for page in self.log.read(record.stream):
+                for event in page:
+                    record.take(event)
+            found = self._spaces.setdefault((tenant, space), Space(self, record))
+        if self._restored and self._restored not in found.record.restores:
+            await found.reopen_restored(self._restored)
+        return found
+
+    # --- documents -------------------------------------------------------------------------------------------------
+
+    async def document(self, space: Space, record: DocumentRecord, epoch: int) -> Document:
+        """The live document, opened from the log when it is not open yet (rule 1)."""
+        stream = space.record.document_stream(record, epoch)
+        kept = self._open.get(stream)
+        if kept is not None:
+            kept.idle_since = None
+            return kept.document
+        opening = self._opening.get(stream)
+        if opening is None:
+            opening = asyncio.ensure_future(self._load(space, record, epoch, stream))
+            self._opening[stream] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(stream, None))
+        return await asyncio.shield(opening)
+
+    async def _load(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
+        head = await self.log.revision(stream)
+        server = client_id(self.node, stream, SERVER.id)
+        replica = self._snapshots.load(stream, record.kind, server, head)
+        saved = replica.revision
+        async for page in self.log.read(stream, after=replica.revision):
+            for number, event in enumerate(page):
+                replica.replay(event)
+                if number % _SLICE == _SLICE - 1:
+                    await asyncio.sleep(0)
+        if isinstance(replica.memory, ChatMemory):
+            replica.memory.stamps = await space.stamps()
+        document = Document(stream, replica, self.log, self.clock, limits=self.limits)
+        document.on_lost = self._forget
+        document.on_full = lambda: self._start(space.turn_page(record, epoch, document))
+        self._open[stream] = _Open(document, Pens(document, self.node), saved)
+        return document
+
+    def pens(self, document: Document) -> Pens:
+        """The pens of an open document."""
+        return self._open[document.stream].pens
+
+    def _forget(self, document: Document) -> None:
+        self._open.pop(document.stream, None)
+
+    @property
+    def open_documents(self) -> int:
+        """How many replicas are in memory."""
+        return len(self._open)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_SECONDS / 4)
+            self.evict_idle(IDLE_SECONDS)
+
+    def evict_idle(self, seconds: float) -> int:
+        """Close the documents that nobody has watched for `seconds`; how many were."""
+        now, evicted = time.monotonic(), 0
+        for stream, kept in tuple(self._open.items()):
+            if not kept.document.is_idle:
+                kept.idle_since = None
+            elif kept.idle_since is None:
+                kept.idle_since = now
+            if kept.idle_since is not None and now - kept.idle_since >= seconds:
+                self._evict(stream)
+                evicted += 1
+        return evicted
+
+    def _evict(self, stream: str) -> None:
+        kept = self._open.pop(stream)
+        document = kept.document
+        if document.error is None and document.replica.revision - kept.saved >= SNAPSHOT_AFTER:
+            try:
+                self._snapshots.save(stream, document.replica)
+            except OSError as error:  # a snapshot is a cache: the log has everything
+                _logger.warning("no snapshot of %s: %s", stream, error)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("work in the background failed", exc_info=task.exception())
+
+
+def _node_secret(folder: Path, mark: str | None) -> bytes:
+    """The secret from which this node's client ids come; another one after a restore, so that no clock comes twice."""
+    path = folder / ("node.secret" if mark is None else f"node.{mark}.secret")
+    if not path.exists():
+        write_atomically(path, os.urandom(16), durable=True)
+        path.chmod(0o600)
+    return path.read_bytes()

@@ -1,0 +1,364 @@
+"""Chat documents: an array of messages, each a map, each with a flat map of reactions (docs/spec.md, "chat").
+
+Rule 1: a message is inserted whole, by its author; id, author, sent and thread never change after.
+Rule 2: the body is its author's; the tombstone (`deleted`) is its author's or a moderator's; a reaction is its actor's.
+Rule 3: `stamp` is the server's alone, written in the event that brings the message: the one order of the conversation.
+Rule 4: an import posts for others: its actor names them (`on_behalf_of`), and owns the space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import pycrdt
+
+from maquette.engine.edits import Action, Edit, Parent
+from maquette.engine.events import Actor
+from maquette.engine.ids import is_id
+from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.roles import Role
+from maquette.engine.update import Id
+
+MESSAGES = "messages"
+SEPARATOR = "\u241f"
+"""Between emoji and actor in the key of a reaction: a character that neither holds."""
+
+PAGE_MESSAGES = 2_000  # opening a page and its state vector stay cheap (docs/why.md)
+PAGE_CLIENTS = 1_000  # a state vector of 1,000 clients is 6 KB at each connect; of 20,000 it was 119 KB
+MAX_BODY = 32_768  # UTF-8 bytes: a long post; more belongs into an attachment
+MAX_EMOJI = 64  # UTF-8 bytes: the longest joined emoji sequence has 35
+MAX_LIST = 100  # mentions or attachments of one message
+MAX_ATTACHMENTS = 65_536  # bytes of their plain form
+
+_REQUIRED = {"id", "author", "body", "sent", "reactions"}
+_OPTIONAL = {"thread", "mentions", "attachments", "notice"}
+_ARRAY, _MAP = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the policy needs of a message. `hint` is where in the array it was inserted; later inserts may shift it."""
+
+    id: str
+    author: str
+    hint: int
+
+
+class StampCounter:
+    """The newest stamp number of a conversation, shared by all pages of its chain."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+
+class ChatMemory:
+    """The messages of one page by the id of the item that made them."""
+
+    def __init__(self, messages: Mapping[Id, Message] | None = None) -> None:
+        self.messages: dict[Id, Message] = dict(messages or {})
+        self._ids = {message.id for message in self.messages.values()}
+        self.stamps = StampCounter()  # the chain's own replaces it when the page joins its chain
+        self.clients = 0
+
+    # --- judging ---------------------------------------------------------------------------------------------
+
+    def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
+        fields: dict[Parent, dict[str, Edit]] = {}
+        for edit in edits:
+            if edit.key is not None and edit.action is Action.SET:
+                fields.setdefault(edit.parent, {})[edit.key] = edit
+        new: set[Parent] = set()
+        ids: set[str] = set()
+        verdicts = []
+        for edit in edits:
+            if edit.parent == MESSAGES and edit.action is Action.INSERT:
+                new.add(edit.id)
+                reason = self._bad_post(op, edit, fields.get(edit.id, {}), ids)
+            elif edit.parent in new:
+                reason = None  # judged with its message
+            else:
+                reason = self._bad_edit(op, edit, view, new)
+            if reason:
+                verdicts.append(Verdict(edit, reason))
+        return verdicts
+
+    def _bad_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: set[str]) -> str | None:
+        if edit.type_ref != _MAP:
+            return f"{MESSAGES}: expected a map for each message, got {edit.value!r:.80}"
+        missing, unknown = _REQUIRED - fields.keys(), fields.keys() - _REQUIRED - _OPTIONAL
+        if missing or unknown:
+            return (
+                f"message: expected the fields {sorted(_REQUIRED)} and perhaps {sorted(_OPTIONAL)}, "
+                f"got {sorted(fields)}"
+            )
+        message = fields["id"].value
+        if not is_id(message):
+            return f"message.id: expected 1 to 64 characters of [A-Za-z0-9_-], got {message!r:.80}"
+        if message in self._ids or message in ids:
+            return f"message.id: expected a new id, got {message!r}, which this page holds already"
+        author = fields["author"].value
+        if author not in _authors(op.actor):
+            return f"message.author: expected {op.actor.id!r}, who sends it, got {author!r:.80}"
+        ids.add(message)
+        return next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
+
+    def _bad_edit(self, op: Op, edit: Edit, view: View, new: set[Parent]) -> str | None:
+        path = view.path(edit.parent)
+        if path == (MESSAGES,):
+            return self._bad_removal(op, edit)
+        if path[0] != MESSAGES:
+            return f"chat: expected edits in {MESSAGES!r}, got one in {path[0]!r}"
+        if path[1] in new:
+            return None if len(path) == 3 and _is_own_reaction(op.actor, edit) else _foreign_reaction(op, edit)
+        message = self.messages.get(path[1]) if isinstance(path[1], tuple) else None
+        if message is None:
+            return "chat: expected an edit of an existing message, got one of a message that is gone"
+        if len(path) == 3:
+            allowed = _is_own_reaction(op.actor, edit)
+            if not allowed and edit.action is Action.UNSET and op.role >= Role.MODERATOR:
+                return None
+            return None if allowed else _foreign_reaction(op, edit)
+        return self._bad_field_edit(op, edit, message)
+
+    def _bad_removal(self, op: Op, edit: Edit) -> str | None:
+        for type_id in edit.erased:
+            message = self.messages.get(type_id)
+            if message is not None and message.author not in _authors(op.actor):
+                return (
+                    f"messages: expected 'deleted' to be set on message {message.id!r}, "
+                    f"got the removal of somebody else's record"
+                )
+        return None
+
+    def _bad_field_edit(self, op: Op, edit: Edit, message: Message) -> str | None:
+        mine = message.author in _authors(op.actor)
+        match edit.key:
+            case "body" | "edited" | "mentions" | "attachments":
+                if not mine:
+                    return (
+                        f"message {message.id!r}: expected an edit by its author, got one of {edit.key!r} "
+                        f"by {op.actor.id!r}"
+                    )
+            case "deleted":
+                if not mine and op.role < Role.MODERATOR:
+                    return (
+                        f"message {message.id!r}: expected its author or a moderator to delete or restore it, "
+                        f"got {op.actor.id!r} ({op.role.name.lower()})"
+                    )
+                if edit.action is Action.SET and not _is_tombstone(edit.value, op.actor):
+                    return f"message.deleted: expected {{by: {op.actor.id!r}, at: ms}}, got {edit.value!r:.80}"
+            case _:
+                return f"message {message.id!r}: expected {edit.key!r} to stay as it was, got a change"
+        if edit.key == "body" and edit.action is not Action.SET:
+            return f"message {message.id!r}: expected a body, got its removal"
+        return _bad_field(edit.key, edit) if edit.action is Action.SET else None
+
+    # --- remembering -----------------------------------------------------------------------------------------
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        for edit in edits:
+            if edit.parent == MESSAGES and edit.action is Action.INSERT and edit.type_ref == _MAP:
+                self.messages[edit.id] = Message("", "", len(self.messages))
+        for edit in edits:
+            message = self.messages.get(edit.parent) if isinstance(edit.parent, tuple) else None
+            if message is not None and edit.key in ("id", "author") and edit.action is Action.SET:
+                self.messages[edit.parent] = replace(message, **{edit.key: edit.value})  # type: ignore[index]
+        self._ids.update(self.messages[edit.id].id for edit in edits if edit.id in self.messages)
+
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
+        gone = [
+            id_ for edit in edits if edit.parent == MESSAGES and edit.action is Action.REMOVE for id_ in edit.erased
+        ]
+        for type_id in gone:
+            self.messages.pop(type_id, None)
+        if gone:  # a restored message is there again, under another type id
+            self._ids = {message.id for message in self.messages.values()}
+
+    # --- what the server adds -----------------------------------------------------------------------------------
+
+    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
+        for edit in edits:
+            if edit.parent == MESSAGES and edit.action is Action.INSERT:
+                record = view.shared(edit.id)
+                if record is not None:
+                    record["stamp"] = [self.stamps.next(), op.now]
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
+        changes: list[Change] = []
+        posted: set[Parent] = set()
+        told: set[tuple[Id, str]] = set()
+        for edit in edits:
+            if edit.parent == MESSAGES:
+                if edit.action is Action.INSERT:
+                    posted.add(edit.id)
+                    changes += self._posted(edit.id, view)
+                elif edit.action is Action.REMOVE:
+                    changes += [change for type_id in edit.erased for change in self._removed(type_id)]
+                continue
+            path = view.path(edit.parent)
+            if path[1] in posted or not isinstance(path[1], tuple):
+                continue
+            about = edit.key or "" if len(path) == 3 else _ASPECTS.get(edit.key or "", "")
+            if about and (path[1], about) not in told:
+                told.add((path[1], about))
+                changes += self._changed(path[1], about, len(path) == 3, view)
+        return changes
+
+    def _posted(self, type_id: Id, view: View) -> list[Change]:
+        record = view.shared(type_id)
+        if record is None:
+            return []
+        fields = plain(record)
+        reactions = fields.pop("reactions", {})
+        deleted = fields.pop("deleted", None)
+        posted: Change = {"type": "message.posted", **fields}
+        extra = [_reaction("reaction.added", fields["id"], key) for key in reactions]
+        if deleted is not None:
+            extra.append({"type": "message.deleted", "id": fields["id"], **deleted})
+        return [posted, *extra]
+
+    def _removed(self, type_id: Id) -> list[Change]:
+        message = self.messages.get(type_id)
+        return [] if message is None else [{"type": "message.removed", "id": message.id}]
+
+    def _changed(self, type_id: Id, about: str, reaction: bool, view: View) -> list[Change]:
+        message, record = self.messages.get(type_id), view.shared(type_id)
+        if message is None or record is None:
+            return []
+        if reaction:
+            kind = "reaction.added" if about in record["reactions"] else "reaction.removed"
+            return [_reaction(kind, message.id, about)]
+        if about == "deleted":
+            tombstone = plain(record.get("deleted"))
+            if tombstone is None:
+                return [{"type": "message.restored", "id": message.id}]
+            return [{"type": "message.deleted", "id": message.id, **tombstone}]
+        fields = {key: plain(record[key]) for key in ("mentions", "attachments") if key in record}
+        edited = plain(record.get("edited"))
+        return [{"type": "message.edited", "id": message.id, "body": record["body"], "edited": edited, **fields}]
+
+    # --- the rest of what a document asks ---------------------------------------------------------------------------
+
+    def repairs(self, view: View) -> bool:
+        return False
+
+    def is_full(self) -> bool:
+        return len(self.messages) >= PAGE_MESSAGES or self.clients >= PAGE_CLIENTS
+
+    def element(self, array: Any, type_id: Id) -> int | None:
+        """Near where it was inserted: concurrent inserts move it by a few places."""
+        message = self.messages.get(type_id)
+        if message is None or not len(array):
+            return None
+        for index in _outwards(min(message.hint, len(array) - 1), len(array)):
+            if array[index].get("id") == message.id:
+                return index
+        return None
+
+    def extras(self) -> Mapping[str, Any]:
+        return {"stamped": self.stamps.last}
+
+    def to_plain(self) -> Any:
+        return [[*type_id, message.id, message.author, message.hint] for type_id, message in self.messages.items()]
+
+
+def remembered(rows: Any) -> ChatMemory:
+    """The inverse of `ChatMemory.to_plain`."""
+    return ChatMemory({(client, clock): Message(id_, author, hint) for client, clock, id_, author, hint in rows})
+
+
+_ASPECTS = dict.fromkeys(("body", "edited", "mentions", "attachments"), "body") | {"deleted": "deleted"}
+
+CHAT = Kind("chat", {MESSAGES: pycrdt.Array}, Role.COMMENTER, 1, ChatMemory, remembered)
+
+
+def _authors(actor: Actor) -> tuple[str, ...]:
+    return (actor.id,) if actor.on_behalf_of is None else (actor.id, actor.on_behalf_of)
+
+
+def _bad_field(key: str, edit: Edit) -> str | None:
+    value = edit.value
+    match key:
+        case "body":
+            if not isinstance(value, str):
+                return f"message.body: expected a string, got {_kind_of(value)}"
+            if (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_BODY:
+                return f"message.body: expected at most {MAX_BODY} bytes, got {size}"
+        case "sent" | "edited":
+            if not _is_time(value) and not (key == "edited" and value is None):
+                return f"message.{key}: expected milliseconds since 1970, got {value!r:.80}"
+        case "reactions":
+            if edit.type_ref != _MAP:
+                return f"message.reactions: expected an empty map, got {_kind_of(value)}"
+        case "thread":
+            if not is_id(value):
+                return f"message.thread: expected a message id, got {value!r:.80}"
+        case "mentions":
+            if not (isinstance(value, list) and len(value) <= MAX_LIST and all(is_id(item) for item in value)):
+                return f"message.mentions: expected at most {MAX_LIST} actor ids, got {value!r:.80}"
+        case "attachments":
+            return _bad_attachments(value)
+        case "notice":
+            if not isinstance(value, bool):
+                return f"message.notice: expected true or false, got {value!r:.80}"
+    return None
+
+
+def _bad_attachments(value: Any) -> str | None:
+    if not (isinstance(value, list) and len(value) <= MAX_LIST and all(isinstance(item, dict) for item in value)):
+        return f"message.attachments: expected at most {MAX_LIST} maps, got {value!r:.80}"
+    size = len(repr(value))
+    return (
+        f"message.attachments: expected at most {MAX_ATTACHMENTS} bytes, got {size}" if size > MAX_ATTACHMENTS else None
+    )
+
+
+def _kind_of(value: Any) -> str:
+    return "a shared type" if value is None else type(value).__name__
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
+
+
+def _is_tombstone(value: Any, actor: Actor) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"by", "at"}
+        and value["by"] in _authors(actor)
+        and _is_time(value["at"])
+    )
+
+
+def _is_own_reaction(actor: Actor, edit: Edit) -> bool:
+    emoji, _, who = (edit.key or "").partition(SEPARATOR)
+    if not (0 < len(emoji.encode("utf-8", "surrogatepass")) <= MAX_EMOJI and who in _authors(actor)):
+        return False
+    return edit.action is Action.UNSET or (edit.action is Action.SET and edit.value is True)
+
+
+def _foreign_reaction(op: Op, edit: Edit) -> str:
+    return (
+        f"reaction: expected a key emoji{SEPARATOR}{op.actor.id} (at most {MAX_EMOJI} bytes of emoji) set to true, "
+        f"got {edit.key!r:.80}: {edit.value!r:.80}"
+    )
+
+
+def _reaction(kind: str, message: str, key: str) -> Change:
+    emoji, _, actor = key.partition(SEPARATOR)
+    return {"type": kind, "id": message, "emoji": emoji, "actor": actor}
+
+
+def _outwards(start: int, length: int) -> Iterable[int]:
+    """start, then its neighbours by distance."""
+    near = chain.from_iterable((start - step, start + step) for step in range(1, length + 1))
+    return (index for index in chain((start,), near) if 0 <= index < length)

@@ -1,0 +1,300 @@
+"""Scene documents: flat maps of nodes, materials, comments and settings (docs/spec.md, "scene").
+
+Rule 1: a record (node, material, comment) is created once, whole, under a fresh id; its registers are whole values.
+Rule 2: a node is deleted by its `trashed` register; its record leaves only by the hand that made it (an undo), or an
+        owner's.
+Rule 3: a cycle that concurrent moves close is admitted and repaired by an op of the server; a node under itself or
+        under a parent that nobody has seen is refused.
+Rule 4: commenters write comments; the rest of the scene takes editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pycrdt
+
+from maquette.engine.edits import Action, Edit, Parent
+from maquette.engine.errors import InvalidInput
+from maquette.engine.ids import is_id
+from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.roles import Role
+from maquette.engine.scene import schema
+from maquette.engine.scene.tree import Tree
+
+NODES, MATERIALS, COMMENTS, SETTINGS = "nodes", "materials", "comments", "settings"
+RECORDS: dict[str, schema.Kind] = {NODES: "node", MATERIALS: "material", COMMENTS: "comment"}
+"""The roots that hold records, and what one is called in changes and messages."""
+SLOTS = "slots"
+_MAP = 1
+
+_Fields = dict[str, Any]
+
+
+class SceneMemory:
+    """The effective tree, and which records there are."""
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        self.clients = 0
+
+    # --- judging -------------------------------------------------------------------------------------------------
+
+    def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
+        made = {edit.id: edit for edit in edits if edit.action is Action.SET and edit.type_ref is not None}
+        inside: dict[Parent, list[Edit]] = {}
+        for edit in edits:
+            inside.setdefault(edit.parent, []).append(edit)
+        new_nodes = {edit.key for edit in inside.get(NODES, ()) if edit.action is Action.SET}
+        verdicts = []
+        for edit in edits:
+            if edit.parent in made:
+                continue  # judged with the record that it is part of
+            path = view.path(edit.parent)
+            try:
+                if len(path) == 1:
+                    self._check_root(op, edit, str(path[0]), inside, new_nodes, view)
+                else:
+                    self._check_field(op, edit, path, inside, new_nodes, view)
+            except InvalidInput as error:
+                verdicts.append(Verdict(edit, str(error)))
+        return verdicts
+
+    def _check_root(
+        self, op: Op, edit: Edit, root: str, inside: dict[Parent, list[Edit]], new_nodes: set[str | None], view: View
+    ) -> None:
+        if root == SETTINGS:
+            _require(op, Role.EDITOR, "settings")
+            if edit.action is Action.SET:
+                schema.check_field("settings", str(edit.key), edit.value)
+            return
+        what = RECORDS.get(root)
+        if what is None or edit.key is None:
+            raise InvalidInput(f"scene: expected records in {', '.join(RECORDS)} or settings, got one in {root!r}")
+        _require(op, Role.COMMENTER if root == COMMENTS else Role.EDITOR, what)
+        if edit.action is Action.UNSET:
+            self._check_removal(op, edit, what, view)
+            return
+        if edit.type_ref != _MAP:
+            raise InvalidInput(f"{what} {edit.key!r}: expected a shared map, got {edit.value!r:.80}")
+        if not is_id(edit.key):
+            raise InvalidInput(f"{what}: expected an id of 1 to 64 characters of [A-Za-z0-9_-], got {edit.key!r:.80}")
+        if edit.key in view.shared(root):
+            raise InvalidInput(f"{what}: expected a fresh id, got {edit.key!r}, which exists")
+        fields = _gathered(edit, inside)
+        _check_record(what, edit.key, fields)
+        if root == NODES:
+            self._check_place(edit.key, fields["place"], new_nodes)
+        if root == COMMENTS and fields.get("author") != op.actor.id:
+            raise InvalidInput(f"comment.author: expected {op.actor.id!r}, got {fields.get('author')!r:.80}")
+
+    def _check_removal(self, op: Op, edit: Edit, what: schema.Kind, view: View) -> None:
+        makers = {view.creator(type_id) for type_id in edit.erased}
+        if op.role < Role.OWNER and makers - {op.actor.id}:
+            raise InvalidInput(
+                f"{what} {edit.key!r}: expected 'trashed' to be set, got the removal of somebody else's record"
+            )
+
+    def _check_field(
+        self,
+        op: Op,
+        edit: Edit,
+        path: tuple[Any, ...],
+        inside: dict[Parent, list[Edit]],
+        new_nodes: set[str | None],
+        view: View,
+    ) -> None:
+        what = RECORDS.get(path[0])
+        if what is None or edit.key is None or len(path) > 3 or (len(path) == 3 and path[2] != SLOTS):
+            raise InvalidInput(f"scene: expected a field of a node, material or comment, got an edit at {path!r}")
+        if what == "comment":
+            _check_comment(op, edit, view)
+        else:
+            _require(op, Role.EDITOR, what)
+        if len(path) == 3:
+            if edit.action is Action.SET:
+                schema.check_field("node", SLOTS, {edit.key: edit.value})
+            return
+        if edit.action is Action.UNSET:
+            schema.check_unset(what, edit.key)
+            return
+        value: Any = _gathered(edit, inside) if edit.type_ref == _MAP else edit.value
+        schema.check_field(what, edit.key, value)
+        if (edit.type_ref is not None) != (what == "node" and edit.key == SLOTS):
+            raise InvalidInput(f"{what}.{edit.key}: expected a shared map for {SLOTS!r} only")
+        if edit.key == "place":
+            self._check_place(path[1], value, new_nodes)
+        if edit.key == "trashed" and value["by"] != op.actor.id:
+            raise InvalidInput(f"node.trashed.by: expected {op.actor.id!r}, got {value['by']!r:.80}")
+
+    def _check_place(self, node: str, place: Sequence[Any], new_nodes: set[str | None]) -> None:
+        parent = place[0]
+        if parent == node:
+            raise InvalidInput(f"node.place: expected another node as parent, got node {node!r} itself")
+        if parent is not None and parent not in self.tree and parent not in new_nodes:
+            raise InvalidInput(f"node.place: expected an existing parent, got {parent!r:.80}")
+
+    # --- remembering -----------------------------------------------------------------------------------------------
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Nothing: what a scene remembers is told by the changes."""
+
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
+        for change in changes:
+            match change["type"]:
+                case "node.added":
+                    self.tree.place(change["id"], *change["node"]["place"])
+                    if "trashed" in change["node"]:
+                        self.tree.trash(change["id"])
+                case "node.moved":
+                    self.tree.place(change["id"], *change["place"])
+                case "node.trashed":
+                    self.tree.trash(change["id"])
+                case "node.restored":
+                    self.tree.restore(change["id"])
+                case "node.removed":
+                    self.tree.remove(change["id"])
+
+    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
+        """Nothing: a scene's ops enter as they come."""
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
+        whole: dict[tuple[str, str], None] = {}  # ordered sets: what changed, in the order of the op
+        fields: dict[tuple[str, str], dict[str, None]] = {}
+        settings: dict[str, None] = {}
+        for edit in edits:
+            path = view.path(edit.parent)
+            if path == (SETTINGS,):
+                settings[str(edit.key)] = None
+            elif len(path) == 1 and path[0] in RECORDS:
+                whole[str(path[0]), str(edit.key)] = None
+            elif len(path) >= 2 and path[0] in RECORDS:
+                key = str(path[2]) if len(path) > 2 else str(edit.key)
+                fields.setdefault((str(path[0]), str(path[1])), {})[key] = None
+        changes = [_told(root, id_, view) for root, id_ in whole]
+        for (root, id_), keys in fields.items():
+            record = view.shared(root).get(id_)
+            if (root, id_) not in whole and record is not None:
+                changes += _changed(RECORDS[root], id_, list(keys), record)
+        if settings:
+            changes.append({"type": "setting.changed", **_registers(list(settings), view.shared(SETTINGS))})
+        return changes
+
+    # --- the rest of what a document asks ------------------------------------------------------------------------
+
+    def repairs(self, view: View) -> bool:
+        wanted = self.tree.repairs()
+        for node, place in wanted:
+            view.shared(NODES)[node]["place"] = [place.parent, place.order]
+        return bool(wanted)
+
+    def is_full(self) -> bool:
+        return False
+
+    def element(self, array: Any, type_id: Any) -> int | None:
+        return None
+
+    def extras(self) -> Mapping[str, Any]:
+        return {}
+
+    def to_plain(self) -> Any:
+        return [[node, *_place(self.tree, node), self.tree.is_trashed(node)] for node in self.tree.nodes()]
+
+
+def remembered(rows: Any) -> SceneMemory:
+    """The inverse of `SceneMemory.to_plain`."""
+    memory = SceneMemory()
+    for node, parent, order, trashed in rows:
+        memory.tree.place(node, parent, order)
+        if trashed:
+            memory.tree.trash(node)
+    return memory
+
+
+SCENE = Kind(
+    "scene",
+    dict.fromkeys((NODES, MATERIALS, COMMENTS, SETTINGS), pycrdt.Map),
+    Role.COMMENTER,
+    1,
+    SceneMemory,
+    remembered,
+)
+
+
+def _place(tree: Tree, node: str) -> tuple[str | None, str]:
+    written = tree.written(node)
+    return written.parent, written.order
+
+
+def _require(op: Op, least: Role, what: str) -> None:
+    if op.role < least:
+        raise InvalidInput(
+            f"{what}: expected a role of {least.name.lower()} or above, got {op.role.name.lower()} ({op.actor.id!r})"
+        )
+
+
+def _gathered(edit: Edit, inside: dict[Parent, list[Edit]]) -> _Fields:
+    """The fields of a map that the same update makes, nested maps too."""
+    fields: _Fields = {}
+    for part in inside.get(edit.id, ()):
+        if part.action is Action.SET and part.key is not None:
+            fields[part.key] = part.value if part.type_ref is None else _gathered(part, inside)
+        elif part.action is Action.INSERT:
+            raise InvalidInput(f"{edit.key!r}: expected registers in a map, got a sequence")
+    return fields
+
+
+def _check_record(what: str, id_: str, fields: _Fields) -> None:
+    match what:
+        case "node":
+            schema.check_node(fields, id_)
+        case "material":
+            schema.check_material(fields)
+        case _:
+            schema.check_comment(fields, id_)
+
+
+def _check_comment(op: Op, edit: Edit, view: View) -> None:
+    _require(op, Role.COMMENTER, "comment")
+    comment = view.shared(edit.parent)
+    author = None if comment is None else comment.get("author")
+    if edit.key == "resolved":
+        return  # whoever may comment may settle a discussion
+    if edit.key in ("author", "at", "parent"):
+        raise InvalidInput(f"comment.{edit.key}: expected it to stay as it was, got a change")
+    if author != op.actor.id:
+        raise InvalidInput(f"comment: expected an edit by its author, got one of {edit.key!r} by {op.actor.id!r}")
+
+
+def _told(root: str, id_: str, view: View) -> Change:
+    what = RECORDS[root]
+    record = view.shared(root).get(id_)
+    if record is None:
+        return {"type": f"{what}.removed", "id": id_}
+    return {"type": f"{what}.added", "id": id_, what: plain(record)}
+
+
+def _changed(what: str, id_: str, keys: list[str], record: Any) -> list[Change]:
+    changes: list[Change] = []
+    if what == "node" and "place" in keys:
+        keys.remove("place")
+        changes.append({"type": "node.moved", "id": id_, "place": plain(record["place"])})
+    if what == "node" and "trashed" in keys:
+        keys.remove("trashed")
+        trashed = plain(record.get("trashed"))
+        changes.append(
+            {"type": "node.restored", "id": id_} if trashed is None else {"type": "node.trashed", "id": id_, **trashed}
+        )
+    if keys:
+        changes.append({"type": f"{what}.changed", "id": id_, **_registers(keys, record)})
+    return changes
+
+
+def _registers(keys: list[str], record: Any) -> Change:
+    return {
+        "set": {key: plain(record[key]) for key in keys if key in record},
+        "unset": [key for key in keys if key not in record],
+    }

@@ -1,0 +1,84 @@
+"""Pens: how participants without a replica of their own (REST, imports, embedding code) write into a document.
+
+A pen is a replica under a client id that belongs to one actor, on one document, at one node (rule D4). It writes with
+ordinary CRDT operations, and what it wrote goes through the same gate as everybody's.
+
+Rule 1: a pen is brought up to the live replica before each use; it is thrown away when its op was not taken whole.
+Rule 2: its client id is derived, never stored: the same actor gets the same id again, also after a restart, and the
+        clock goes on where the log ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pycrdt
+
+from maquette.engine.document import Document, Receipt
+from maquette.engine.errors import OpRefused
+from maquette.engine.events import Actor
+from maquette.engine.roles import Role
+
+T = TypeVar("T")
+
+MAX_PENS = 8  # each holds the document's state once more
+
+
+def client_id(node: bytes, *names: str) -> int:
+    """A client id for whoever `names` name at the node with the secret `node`: 32 bits, as Yjs chooses them."""
+    digest = hashlib.blake2b("\0".join(names).encode(), key=node, digest_size=4).digest()
+    return int.from_bytes(digest)
+
+
+class Pen:
+    """One actor's replica of one document."""
+
+    def __init__(self, document: Document, client: int) -> None:
+        self._document = document
+        self._client = client
+        self._captured: list[bytes] = []
+        self.doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=client)
+        self._watch = self.doc.observe(lambda event: self._captured.append(event.update))
+
+    def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
+        """Run `edit` on the replica as one transaction and submit what it did."""
+        self.doc.apply_update(self._document.replica.diff(self.doc.get_state()))
+        self._captured.clear()
+        with self.doc.transaction():
+            result = edit(self.doc)
+        if not self._captured:
+            receipt = Receipt()
+            self._document.after_commit(lambda: receipt.settle(self._document.position))
+            return result, receipt
+        return result, self._document.submit(actor, lambda: role, self._captured[-1], self._client)
+
+
+class Pens:
+    """The pens of one document, the least recently used thrown away."""
+
+    def __init__(self, document: Document, node: bytes) -> None:
+        self._document = document
+        self._node = node
+        self._pens: OrderedDict[tuple[str, str], Pen] = OrderedDict()
+
+    async def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
+        """Run `edit` as `actor` and wait until it is on disk.
+
+        Raises OpRefused with the reasons when the gate takes it not at all or not whole, and LogError when the log
+        cannot take it; then nothing of it is shown to anyone.
+        """
+        key = (actor.id, actor.via or "")
+        pen = self._pens.pop(key, None) or Pen(self._document, client_id(self._node, self._document.stream, *key))
+        result, receipt = pen.write(actor, role, edit)
+        await receipt.wait()
+        if receipt.denied is not None:
+            raise OpRefused([receipt.denied])
+        if receipt.refused:
+            raise OpRefused(receipt.refused)
+        self._pens[key] = pen
+        while len(self._pens) > MAX_PENS:
+            self._pens.popitem(last=False)
+        return result, receipt

@@ -1,0 +1,88 @@
+"""Snapshots: a replica at a revision, so that opening reads the tail of a stream only.
+
+Rule 1: a snapshot is a cache. It can be deleted at any time; one that does not fit is ignored and written anew.
+Rule 2: it holds committed ops only: whoever saves sees to that.
+Rule 3: the reader's index, the claims and the kind's memory are in it: none of them can be computed from the CRDT's
+        state, which has forgotten where deleted items lay and who brought what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from maquette.engine.claims import Claims
+from maquette.engine.files import write_atomically
+from maquette.engine.index import Index
+from maquette.engine.kinds.kind import Kind
+from maquette.engine.replica import Replica
+
+_FORMAT = 1
+_DIGEST = 32
+_log = logging.getLogger(__name__)
+
+
+class SnapshotStore:
+    """Snapshots in a folder, one file for each stream; without a folder, none are kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def save(self, stream: str, replica: Replica) -> None:
+        """Keep `replica` as it is now, in place of an older snapshot of the stream."""
+        if self._folder is None:
+            return
+        body = msgpack.packb(
+            {
+                "format": _FORMAT,
+                "stream": stream,
+                "kind": replica.kind.name,
+                "describe": replica.kind.describe,
+                "revision": replica.revision,
+                "update": replica.doc.get_update(),
+                "index": replica.index.encode(),
+                "claims": replica.claims.to_plain(),
+                "memory": replica.memory.to_plain(),
+            }
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path(stream), hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+
+    def load(self, stream: str, kind: Kind, server_client: int, head: int) -> Replica:
+        """The replica of the snapshot, or an empty one when there is none that fits a stream at revision `head`."""
+        kept = self._read(stream)
+        if kept is None or kept["kind"] != kind.name or kept["describe"] != kind.describe or kept["revision"] > head:
+            return Replica(kind, server_client)
+        replica = Replica(kind, server_client)
+        replica.doc.apply_update(kept["update"])
+        replica.index = Index.decode(kept["index"])
+        replica.claims = Claims.from_plain(kept["claims"])
+        replica.memory = kind.remembered(kept["memory"])
+        replica.memory.clients = len(replica.index.clients)
+        replica.revision = kept["revision"]
+        replica.ready()
+        return replica
+
+    def _read(self, stream: str) -> dict[str, Any] | None:
+        if self._folder is None:
+            return None
+        path = self._path(stream)
+        try:
+            data = path.read_bytes()
+            if hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() != data[:_DIGEST]:
+                raise ValueError("the digest does not match")
+            kept = msgpack.unpackb(data[_DIGEST:], strict_map_key=False)
+            return kept if kept["format"] == _FORMAT and kept["stream"] == stream else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("snapshot %s is not usable and is left aside: %s", path, error)
+            return None
+
+    def _path(self, stream: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{hashlib.sha256(stream.encode()).hexdigest()[:40]}.snapshot"

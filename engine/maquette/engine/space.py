@@ -1,0 +1,214 @@
+"""A space: one collaboration room, and the way to its documents.
+
+Rule 1: what a space knows of itself (documents, epochs, names) is in its stream; it is changed by appending, under a
+        lock, and folding what the log then holds.
+Rule 2: the bare name of a document follows its epochs; who comes to an epoch that takes nobody is told the new name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pycrdt
+
+from maquette.engine.document import Document, Receipt
+from maquette.engine.errors import DocumentMoved, NotFound
+from maquette.engine.events import SERVER, Actor, NewEvent
+from maquette.engine.ids import mint
+from maquette.engine.kinds.chat import CHAT, StampCounter
+from maquette.engine.log import EventLog
+from maquette.engine.pens import client_id
+from maquette.engine.replica import UNLIMITED, Replica
+from maquette.engine.rewriting import with_fresh_clients
+from maquette.engine.roles import Role
+from maquette.engine.spaces import DocumentName, DocumentRecord, SpaceRecord
+from maquette.engine.update import read_update
+
+if TYPE_CHECKING:
+    from maquette.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A document found by name. `alias` when the name was the bare one, which follows the epochs."""
+
+    space: Space
+    record: DocumentRecord
+    epoch: int
+    alias: bool
+
+    @property
+    def name(self) -> str:
+        """The name with its epoch, as in `chat@2`."""
+        return f"{self.record.name}@{self.epoch}"
+
+
+class Space:
+    """A collaboration room: its record, and the way to its documents."""
+
+    def __init__(self, engine: Engine, record: SpaceRecord) -> None:
+        self.engine = engine
+        self.record = record
+        self._stamps: StampCounter | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def slug(self) -> str:
+        """What URLs call it."""
+        return self.engine.slug_of(self)
+
+    async def resolve(self, name: str, *, create_as: Actor | None = None) -> Resolved:
+        """The document called `name`: `chat`, `scene`, `text:NAME`, each with `@epoch` or without.
+
+        A text document that is not there is made when `create_as` is somebody. Raises NotFound, and DocumentMoved for
+        an old epoch that takes nobody any more.
+        """
+        wanted = DocumentName.parse(name)
+        record = self.record.documents.get(wanted.name)
+        if record is None:
+            if create_as is None or wanted.epoch not in (None, 1):
+                raise NotFound("document", name)
+            record = await self._make(wanted, create_as)
+        epoch = record.current if wanted.epoch is None else wanted.epoch
+        if not record.has(epoch):
+            raise NotFound("document", name)
+        if epoch != record.current and (record.kind is not CHAT or epoch in record.closed):
+            raise DocumentMoved(name, f"{record.name}@{record.current}")
+        return Resolved(self, record, epoch, wanted.epoch is None)
+
+    async def open(self, name: str, *, create_as: Actor | None = None) -> Document:
+        """The live document called `name`; see `resolve`."""
+        return await self.open_resolved(await self.resolve(name, create_as=create_as))
+
+    async def open_resolved(self, found: Resolved) -> Document:
+        """The live document that was found."""
+        return await self.engine.document(self, found.record, found.epoch)
+
+    async def write(
+        self, name: str, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]
+    ) -> tuple[T, Receipt]:
+        """Let `edit` write into the document as `actor`, through the gate; returns when it is on disk.
+
+        Raises OpRefused with the reasons, LogError, NotFound and DocumentMoved.
+        """
+        document = await self.open(name, create_as=actor if role >= Role.EDITOR else None)
+        return await self.engine.pens(document).write(actor, role, edit)
+
+    async def name_profile(self, actor: Actor, profile: str, name: str) -> None:
+        """Let `profile`, an actor's id, be shown as `name` in this space."""
+        if self.record.profiles.get(profile) != name:
+            await self._record([NewEvent("profile.named", actor, {"id": profile, "name": name})])
+
+    async def name_profiles(self, actor: Actor, names: dict[str, str]) -> None:
+        """The same for many, in one event each and one commit."""
+        events = [
+            NewEvent("profile.named", actor, {"id": profile, "name": name})
+            for profile, name in names.items()
+            if self.record.profiles.get(profile) != name
+        ]
+        if events:
+            await self._record(events)
+
+    async def rename(self, actor: Actor, name: str) -> None:
+        """Give the space another display name."""
+        await self._record([NewEvent("space.named", actor, {"name": name})])
+
+    async def stamps(self) -> StampCounter:
+        """The counter of the conversation, which all its pages share."""
+        if self._stamps is None:
+            record = self.record.documents["chat"]
+            streams = [self.record.document_stream(record, epoch.number) for epoch in record.epochs]
+            found = StampCounter(max([await _last_stamp(self.engine.log, stream) for stream in streams]))
+            self._stamps = self._stamps or found
+        return self._stamps
+
+    async def turn_page(self, record: DocumentRecord, epoch: int, document: Document) -> None:
+        """Open the next page of a conversation behind `epoch`, and tell who is on the full one (D9)."""
+        if record.current == epoch:
+            await self._open_epoch(record, epoch + 1, document.replica.index.clients, None)
+        for subscriber in tuple(document.subscribers):
+            subscriber.moved(f"{record.name}@{record.current}")
+
+    async def reopen_restored(self, mark: str) -> None:
+        """Open a new epoch of every document, because the log came out of a backup (rule 4)."""
+        async with self._lock:
+            if mark in self.record.restores:
+                return
+            for record in tuple(self.record.documents.values()):
+                await self._carry_over(record)
+            await self._append([NewEvent("space.restored", SERVER, {"mark": mark})])
+
+    async def _carry_over(self, record: DocumentRecord) -> None:
+        """Close the current epoch and begin the next: empty for a chat, whose old pages stay to be read."""
+        old = await self.engine.document(self, record, record.current)
+        state = with_fresh_clients(read_update(old.replica.diff(_NOTHING), UNLIMITED))
+        epoch = record.current + 1
+        if record.kind is not CHAT and not state.is_empty:
+            stream = self.record.document_stream(record, epoch)
+            fresh = Replica(record.kind, client_id(self.engine.node, stream, SERVER.id))
+            if await self.engine.log.revision(stream) == 0:  # else a start before this one got so far
+                await self.engine.log.append(stream, [fresh.event(SERVER, None, fresh.adopt(state))], 0)
+        await self._append(
+            [
+                _epoch_opened(record, epoch, old.replica.index.clients),
+                *(
+                    NewEvent(
+                        "document.closed",
+                        SERVER,
+                        {"document": record.id, "epoch": one.number, "reason": "the log was restored from a backup"},
+                    )
+                    for one in record.epochs
+                    if one.number not in record.closed
+                ),
+            ]
+        )
+
+    async def _make(self, wanted: DocumentName, actor: Actor) -> DocumentRecord:
+        async with self._lock:
+            if wanted.name not in self.record.documents:
+                data = {"document": mint(), "kind": wanted.kind.name, "epoch": 1, "name": wanted.name}
+                await self._append([NewEvent("document.opened", actor, data)])
+        return self.record.documents[wanted.name]
+
+    async def _open_epoch(self, record: DocumentRecord, epoch: int, clients: list[int], reason: str | None) -> None:
+        async with self._lock:
+            if record.current < epoch:
+                await self._append([_epoch_opened(record, epoch, clients)])
+
+    async def _record(self, events: list[NewEvent]) -> None:
+        async with self._lock:
+            await self._append(events)
+
+    async def _append(self, events: list[NewEvent]) -> None:
+        """Append to the space's own stream and fold what was stored. The lock is held."""
+        appended = await self.engine.log.append(self.record.stream, events, self.record.revision)
+        async for page in self.engine.log.read(self.record.stream, after=self.record.revision, until=appended.last):
+            for event in page:
+                self.record.take(event)
+
+
+def _epoch_opened(record: DocumentRecord, epoch: int, clients: list[int]) -> NewEvent:
+    data = {"document": record.id, "kind": record.kind.name, "epoch": epoch, "clients": sorted(clients)}
+    if record.name != record.id:
+        data["name"] = record.name
+    return NewEvent("document.opened", SERVER, data)
+
+
+_NOTHING = b"\x00"  # the state vector of an empty document
+
+
+async def _last_stamp(log: EventLog, stream: str) -> int:
+    """The newest stamp number that a page's events name; each names the newest of its chain."""
+    async for page in log.read(stream, backwards=True):
+        for event in page:
+            return int(event.data.get("stamped", 0))
+    return 0
