@@ -8,22 +8,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from tests.support.projections import Tally, add, dump, write
+from tests.support.projections import Tally, add, dump, on_file, until, write
 
 from maquette.engine.errors import LogLost, NotFound
 from maquette.engine.events import Event, Position
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
+from maquette.engine.logs.sqlite import SqliteLog
 from maquette.projections.builds import Builds
 from maquette.projections.errors import ProjectionBehind, ProjectionStopped
 from maquette.projections.runner import Runner
 
 
-@pytest.fixture(params=["dense", "sparse"])
-async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
+@pytest.fixture(params=["dense", "sparse", "sqlite"])
+async def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EventLog]:
     steps = random.Random(7)
-    log = MemoryLog(stride=lambda: steps.randint(1, 9) if request.param == "sparse" else 1)
+    log: EventLog
+    if request.param == "sqlite":
+        log = await SqliteLog.open(tmp_path_factory.mktemp("log"))
+    else:
+        log = MemoryLog(stride=lambda: steps.randint(1, 9) if request.param == "sparse" else 1)
     yield log
     await log.close()
 
@@ -62,8 +66,9 @@ async def reopened_sums(log: EventLog, folder: Path) -> list[tuple[str, int, int
 
 async def test_v1_a_failure_between_view_and_checkpoint_leaves_neither(log: EventLog, tmp_path: Path) -> None:
     runner = await Runner.open(log, tmp_path, [Tally], retry_after=0.01)
-    await on_checkpoint(
-        runner, "CREATE TRIGGER broken BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    await on_file(
+        runner.view("tally"),
+        "CREATE TRIGGER broken BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(ABORT, 'broken'); END",
     )
     last = await add(log, "a", 1, 2)
     async with runner:
@@ -71,33 +76,21 @@ async def test_v1_a_failure_between_view_and_checkpoint_leaves_neither(log: Even
             await runner.wait_for(last, 5)
         assert await sums(runner) == []
         assert runner.view("tally").checkpoint == 0
-        await on_checkpoint(runner, "DROP TRIGGER broken")
-        await following(runner, last)
+        await on_file(runner.view("tally"), "DROP TRIGGER broken")
+        await until(runner.view("tally"), last)
         assert await sums(runner) == [("a", 3, 2)]
-
-
-async def on_checkpoint(runner: Runner, statement: str) -> None:
-    view = runner.view("tally")
-    await view._live.store.write(lambda connection: connection.execute(text(statement)) and None)
-
-
-async def following(runner: Runner, position: Position) -> None:
-    """Wait through failures until the projection got there."""
-    async with asyncio.timeout(5):
-        while runner.view("tally").checkpoint < position:
-            await runner.view("tally")._moved.wait()
 
 
 async def test_v1_a_full_disk_parks_nothing_and_ends_by_itself(log: EventLog, tmp_path: Path) -> None:
     runner = await Runner.open(log, tmp_path, [Tally], retry_after=0.01)
-    await on_checkpoint(runner, "PRAGMA max_page_count = 1")
+    await on_file(runner.view("tally"), "PRAGMA max_page_count = 1")
     last = await add(log, "a" * 50_000, 1)
     async with runner:
         with pytest.raises(ProjectionStopped, match="disk is full"):
             await runner.wait_for(last, 5)
         assert await runner.parked("tally") == []
-        await on_checkpoint(runner, "PRAGMA max_page_count = 100000")
-        await following(runner, last)
+        await on_file(runner.view("tally"), "PRAGMA max_page_count = 100000")
+        await until(runner.view("tally"), last)
         assert [row[1:] for row in await sums(runner)] == [(1, 1)]
         assert (await runner.status())[0].error is None
 

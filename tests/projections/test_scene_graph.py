@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.projections import dump, dumps_by_batch, edit, write
+from tests.support.projections import dump, dumps_by_batch, edit, on_file, until, write
 
 from maquette.engine.errors import InvalidInput, NotFound
+from maquette.engine.events import SERVER, NewEvent
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.scene.tree import Tree
 from maquette.projections import scene_graph
+from maquette.projections.errors import ProjectionStopped
 from maquette.projections.runner import Runner
 from maquette.projections.scene_graph import SceneGraph
 from maquette.projections.scene_reads import Node, Scene, SceneReads
@@ -357,3 +359,37 @@ async def test_v2_rebuild_of_the_scene_under_readers(space: Space) -> None:
         assert await space.children("n7") == ["n8"]
     await rebuilding
     assert await dump(space.runner.view("scene_graph"), SceneGraph()) == before
+
+
+# --- what is kept in memory follows the tables -------------------------------------------------------------------
+
+
+async def test_v1_a_batch_that_was_rolled_back_is_forgotten(log: EventLog, tmp_path: Path) -> None:
+    await edit(log, SCENE, added("a"), added("b", "a"))
+    runner = await Runner.open(log, tmp_path, [SceneGraph], retry_after=0.01)
+    space = Space(log, runner)
+    async with runner:
+        await runner.wait_for(await log.head(), 5)
+        await on_file(
+            runner.view("scene_graph"),
+            "CREATE TRIGGER no BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        last = await edit(log, SCENE, {"type": "node.removed", "id": "a"})
+        with pytest.raises(ProjectionStopped):
+            await runner.wait_for(last, 5)
+        assert await space.ids() == ["a", "b"]
+        await on_file(runner.view("scene_graph"), "DROP TRIGGER no")
+        await until(runner.view("scene_graph"), last)
+        assert await space.reads.nodes("t", "s") == [Node("b", node("a"), None, False)]
+
+
+async def test_v4_what_was_undone_with_an_event_that_raises_is_forgotten(log: EventLog, tmp_path: Path) -> None:
+    await edit(log, SCENE, added("a"), added("b", "a"))
+    async with await Runner.open(log, tmp_path, [SceneGraph]) as runner:
+        space = Space(log, runner)
+        await runner.wait_for(await log.head(), 5)
+        bad = log.append("t/x/scene@1", [NewEvent("document.edited", SERVER, {})])  # shares the batch of the next
+        await runner.wait_for(await edit(log, SCENE, {"type": "node.removed", "id": "a"}), 5)
+        assert bad.done()
+        assert [stopped.stream for stopped in await runner.parked("scene_graph")] == ["t/x/scene@1"]
+        assert await space.reads.nodes("t", "s") == [Node("b", node("a"), None, False)]

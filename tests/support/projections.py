@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,15 @@ async def dumps_by_batch(
                 await runner.rebuild(name)
                 dumps.append(await dump(runner.view(name), make()))
     return dumps
+
+
+async def on_file(view: View, statement: str) -> None:
+    """Run SQL on the file of a view, beside whoever uses it."""
+    await view._live.store.write(lambda connection: connection.exec_driver_sql(statement).close())
+
+
+async def until(view: View, position: Position) -> None:
+    """Wait through failures until the view got there."""
+    async with asyncio.timeout(5):
+        while view.checkpoint < position:
+            await view._moved.wait()
