@@ -12,6 +12,7 @@ Rule 3: an item beside or below what was collected as garbage (GC) or blanked li
 from __future__ import annotations
 
 import zlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ import msgpack
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, Vector, as_list, read_deletes
 from maquette.engine.errors import InvalidInput, MalformedUpdate
 from maquette.engine.fits import ALL_TYPES, holders, names
-from maquette.engine.runs import Location, Runs, Spans, Tables, content_of, kind_of
-from maquette.engine.update import Content, Id, Struct, Update
+from maquette.engine.runs import Location, Runs, Spans, Tables, content_of, kind_of, pack, unpack
+from maquette.engine.update import Content, Id, Struct, Update, low_surrogates
 
 MAX_TYPE_DEPTH = 100
 """Shared types inside one another. pycrdt overflows its stack at 32,000 and Python's `to_py` at some hundreds."""
@@ -70,13 +71,14 @@ class Erased(NamedTuple):
 class _Reading:
     """One update as the index sees it: its writes, each behind all that it refers to, and the hole that stops them."""
 
-    __slots__ = ("_clocks", "_groups", "hole", "state", "update", "writes")
+    __slots__ = ("_clocks", "_groups", "hole", "pairs", "state", "update", "writes")
 
     def __init__(self, update: Update) -> None:
         self.update = update
         self.hole: Hole | None = None
         self.state: dict[int, int] = {}  # the next clock of each client that the update brings structs of
         self.writes: list[Write] = []
+        self.pairs: dict[int, array[int]] = {}
         self._groups: dict[int, list[Write]] = {client: [] for client in update.structs}
         self._clocks: dict[int, list[int]] = {client: [] for client in update.structs}
 
@@ -86,6 +88,8 @@ class _Reading:
         self.writes.append(write)
         self._clocks[client].append(clock)
         self._groups[client].append(write)
+        if write.content is Content.STRING:
+            _take_pairs(self.pairs, client, low_surrogates(write.struct.value(), clock))
 
     def find(self, client: int, clock: int) -> Write | None:
         clocks = self._clocks.get(client)
@@ -101,13 +105,14 @@ class Index:
     follows from what was first put into it.
     """
 
-    __slots__ = ("_closed", "_deleted", "_reading", "_roots", "_runs", "_tables")
+    __slots__ = ("_closed", "_deleted", "_pairs", "_reading", "_roots", "_runs", "_tables")
 
     def __init__(self, roots: Mapping[str, int] | None = None) -> None:
         self._closed = roots is not None
         self._roots = {name: 1 << ref for name, ref in (roots or {}).items()}
         self._runs: dict[int, Runs] = {}
         self._deleted: dict[int, Spans] = {}
+        self._pairs: dict[int, array[int]] = {}  # per client the clocks of low surrogates, in order
         self._tables = Tables()
         self._reading: _Reading | None = (
             None  # of the update that was read last; every other question about it needs it
@@ -240,7 +245,9 @@ class Index:
         """Why the content of writes does not fit where it lies (rule G1), in words; None when all of it fits.
 
         Text in an array and the like, a parent that is no type, a root that the kind does not have, subdocuments,
-        types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places.
+        types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places; and an insertion or deletion
+        that splits a surrogate pair: Yjs writes U+FFFD for the halves, pycrdt 0.14 keeps the pair and counts one clock
+        too many from there on, so that later edits are lost.
         """
         reading = self._reading
         if reading is None or reading.writes is not writes:
@@ -250,22 +257,31 @@ class Index:
             reason = None if write.parent is None else self._misfit(write, reading, roots)
             if reason is not None:
                 return f"{write.content.name.lower()} at {write.id}: {reason}"
+        if self._pairs or reading.pairs:
+            return self._torn_pair(reading)
         return None
 
     def add(self, update: Update, deletes: bytes | None = None) -> None:
-        """Take in a trimmed update without holes, which the replica integrated.
-
-        `deletes` is what the integration deleted in all, as pycrdt's TransactionEvent gives it: values that lost a
-        race and what lay below a deleted type too. A client that comes back sends them as deleted, and they are known
-        then (rule D2).
-        """
+        """Take in a trimmed update without holes, which the replica integrates; `deletes` as for `note_deletes`."""
         for write in self.writes(update):
             self._append(write)
+        reading = self._read(update)
         for client, ranges in update.ranges.items():
             self._delete(client, ranges)
+        for client, clocks in reading.pairs.items():
+            _take_pairs(self._pairs, client, clocks)
+        self._reading = None
         if deletes is not None:
-            for client, ranges in read_deletes(deletes, 0, MAX_CLOCK).items():
-                self._delete(client, ranges)
+            self.note_deletes(deletes)
+
+    def note_deletes(self, deletes: bytes) -> None:
+        """Take in what an integration deleted in all: `delete_set` of pycrdt's TransactionEvent.
+
+        It has what no update tells: values that lost a race, and what lay below a deleted type. A client that comes
+        back sends them as deleted, and only if they are noted does that count as nothing new (rule D2).
+        """
+        for client, ranges in read_deletes(deletes, 0, MAX_CLOCK).items():
+            self._delete(client, ranges)
         self._reading = None
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -413,6 +429,17 @@ class Index:
             parent = self._locate(parent, reading)[0]
         return depth
 
+    def _torn_pair(self, reading: _Reading) -> str | None:
+        for client, clock in _seams(reading.update):
+            if self._is_inside_pair(client, clock, reading):
+                return f"expected whole characters, got half a surrogate pair at {(client, clock)}"
+        return None
+
+    def _is_inside_pair(self, client: int, clock: int, reading: _Reading) -> bool:
+        if _holds(reading.pairs.get(client), clock):
+            return True
+        return _holds(self._pairs.get(client), clock) and not self.is_deleted((client, clock))
+
     # --- taking in -----------------------------------------------------------------------------------------------
 
     def _append(self, write: Write) -> None:
@@ -445,6 +472,7 @@ class Index:
             "sources": self._tables.sources,
             "keys": self._tables.keys,
             "runs": {client: runs.columns() for client, runs in self._runs.items()},
+            "pairs": {client: pack(clocks) for client, clocks in self._pairs.items()},
             "deleted": {client: spans.columns() for client, spans in self._deleted.items()},
         }
         return zlib.compress(msgpack.packb(stored), 1)
@@ -461,6 +489,7 @@ class Index:
             index._roots = stored["roots"]
             index._tables = Tables(stored["sources"], stored["keys"])
             index._runs = {client: Runs.from_columns(*columns) for client, columns in stored["runs"].items()}
+            index._pairs = {client: unpack(clocks) for client, clocks in stored["pairs"].items()}
             index._deleted = {client: Spans.from_columns(*columns) for client, columns in stored["deleted"].items()}
         except (zlib.error, ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
             raise InvalidInput(f"index: expected an encoded index, got {error!r}") from error
@@ -473,3 +502,29 @@ def _type_ref_of(write: Write) -> int | None:
 
 def _kind_of(write: Write) -> int:
     return kind_of(write.content, _type_ref_of(write))
+
+
+def _seams(update: Update) -> Iterator[Id]:
+    """The clocks before which an update cuts what is there in two."""
+    for structs in update.structs.values():
+        for struct in structs:
+            if struct.origin is not None:
+                yield struct.origin[0], struct.origin[1] + 1
+            if struct.right_origin is not None:
+                yield struct.right_origin
+    for client, ranges in update.ranges.items():
+        for clock, length in as_list(ranges):
+            yield client, clock
+            yield client, clock + length
+
+
+def _take_pairs(pairs: dict[int, array[int]], client: int, clocks: array[int]) -> None:
+    if clocks:
+        pairs.setdefault(client, array("I")).extend(clocks)
+
+
+def _holds(clocks: array[int] | None, clock: int) -> bool:
+    if clocks is None:
+        return False
+    at = bisect_right(clocks, clock) - 1
+    return at >= 0 and clocks[at] == clock

@@ -112,7 +112,7 @@ class Runs:
     def columns(self) -> list[int | bytes]:
         """What `from_columns` takes."""
         arrays = (self.starts, self.sources, self.clocks, self.keys)
-        return [self.end, bytes(self.kinds), *map(_packed, arrays)]
+        return [self.end, bytes(self.kinds), *map(pack, arrays)]
 
     @classmethod
     def from_columns(cls, end: int, kinds: bytes, *columns: bytes) -> Runs:
@@ -120,7 +120,7 @@ class Runs:
         runs = cls()
         runs.end = end
         runs.kinds = bytearray(kinds)
-        runs.starts, runs.sources, runs.clocks, runs.keys = map(_unpacked, columns)
+        runs.starts, runs.sources, runs.clocks, runs.keys = map(unpack, columns)
         if {len(runs.starts), len(runs.sources), len(runs.clocks), len(runs.keys)} != {len(kinds)}:
             raise InvalidInput(f"index: expected five columns of {len(kinds)} runs, got other lengths")
         return runs
@@ -181,18 +181,18 @@ class Spans:
 
     def columns(self) -> list[bytes]:
         """What `from_columns` takes."""
-        return [_packed(self.starts), _packed(self.ends)]
+        return [pack(self.starts), pack(self.ends)]
 
     @classmethod
     def from_columns(cls, starts: bytes, ends: bytes) -> Spans:
         """The inverse of `columns`. Raises InvalidInput for columns of different lengths."""
-        spans = cls(_unpacked(starts), _unpacked(ends))
+        spans = cls(unpack(starts), unpack(ends))
         if len(spans.starts) != len(spans.ends):
             raise InvalidInput(f"index: expected as many ends as starts, got {len(spans.ends)} and {len(spans.starts)}")
         return spans
 
 
-def _packed(column: array[int]) -> bytes:
+def pack(column: array[int]) -> bytes:
     """Little-endian 32-bit words, whatever the machine's order."""
     if sys.byteorder == "big":
         column = array("I", column)
@@ -200,7 +200,8 @@ def _packed(column: array[int]) -> bytes:
     return column.tobytes()
 
 
-def _unpacked(packed: bytes) -> array[int]:
+def unpack(packed: bytes) -> array[int]:
+    """The inverse of `pack`."""
     column = array("I")
     column.frombytes(packed)
     if sys.byteorder == "big":

@@ -17,11 +17,14 @@ the reader twice as slow, and each edit of everybody passes here.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from struct import error as OutOfBytes  # noqa: N812 - what `unpack_from` raises
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, read_deletes, unite, write_deletes
 from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
@@ -454,6 +457,14 @@ def _slice_text(text: str, offset: int) -> str:
     if text.isascii():
         return text[offset:]
     return text.encode("utf-16-le")[2 * offset :].decode("utf-16-le", "replace")
+
+
+def low_surrogates(text: str, clock: int) -> array[int]:
+    """The clocks of second halves of surrogate pairs in a STRING that begins at `clock`."""
+    if text.isascii() or max(text) < "\U00010000":
+        return array("I")
+    units = np.frombuffer(text.encode("utf-16-le"), "<u2")
+    return array("I", (np.flatnonzero(units & 0xFC00 == 0xDC00) + clock).tolist())
 
 
 def blank(update: Update) -> Update:
