@@ -1,9 +1,9 @@
-// Prints the Khronos validator's report on each file named on the command line, as one JSON array.
+// Reads paths of glTF files from stdin, one JSON string per line; prints the Khronos validator's report on each.
 import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
 import validator from "gltf-validator";
 
-const reports = [];
-for (const path of process.argv.slice(2)) {
-  reports.push(await validator.validateBytes(new Uint8Array(await readFile(path)), { maxIssues: 100 }));
+for await (const line of createInterface({ input: process.stdin })) {
+  const data = new Uint8Array(await readFile(JSON.parse(line)));
+  console.log(JSON.stringify(await validator.validateBytes(data, { maxIssues: 100 })));
 }
-console.log(JSON.stringify(reports));

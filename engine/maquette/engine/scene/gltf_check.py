@@ -256,7 +256,7 @@ class _Check(Values):
             self.number(strength, f"{place}/extensions/{EMISSIVE_STRENGTH}", "emissiveStrength")
         self.boolean(material, place, "doubleSided")
         if material.get("alphaMode", "OPAQUE") not in ("OPAQUE", "MASK", "BLEND"):
-            raise GltfError(f"{place}/alphaMode", "OPAQUE, MASK or BLEND", material["alphaMode"])
+            raise GltfError(f"{place}/alphaMode", "OPAQUE, MASK or BLEND", repr(material["alphaMode"]))
         self.texture_infos(material, place)
 
     def texture_infos(self, owner: Any, place: str) -> None:
@@ -354,7 +354,7 @@ class _Check(Values):
     def camera(self, camera: Json, place: str) -> None:
         kind = camera.get("type")
         if kind not in ("perspective", "orthographic"):
-            raise GltfError(f"{place}/type", "perspective or orthographic", kind)
+            raise GltfError(f"{place}/type", "perspective or orthographic", repr(kind))
         lens = self.member(camera, place, kind)
         needed = ("yfov", "znear") if kind == "perspective" else ("xmag", "ymag", "zfar", "znear")
         for key in (*needed, "aspectRatio", "zfar"):
@@ -457,7 +457,7 @@ class _Check(Values):
         for key in ("input", "output"):
             self.index(sampler, place, key, "accessors", required=True)
         if sampler.get("interpolation", "LINEAR") not in ("LINEAR", "STEP", "CUBICSPLINE"):
-            raise GltfError(f"{place}/interpolation", "LINEAR, STEP or CUBICSPLINE", sampler["interpolation"])
+            raise GltfError(f"{place}/interpolation", "LINEAR, STEP or CUBICSPLINE", repr(sampler["interpolation"]))
 
     def channel(self, channel: Any, samplers: list[Any], place: str) -> None:
         if not isinstance(channel, dict):

@@ -22,10 +22,11 @@ from maquette.engine.ids import RandomBytes, is_id, mint
 from maquette.engine.scene import order
 from maquette.engine.scene.geometry import decompose, from_gltf
 from maquette.engine.scene.gltf_check import check_gltf, extension
-from maquette.engine.scene.gltf_extensions import UNDERSTOOD
+from maquette.engine.scene.gltf_extensions import LIGHTS, UNDERSTOOD, VISIBILITY
 from maquette.engine.scene.gltf_file import GltfFile, Json, read_container
 from maquette.engine.scene.gltf_notes import extras_of, note_of
 from maquette.engine.scene.schema import MAX_NAME, NODE_TYPES, Kind, check_field
+from maquette.engine.scene.shapes import triangulate
 
 TRIANGLES = {4: lambda count: count // 3, 5: lambda count: max(0, count - 2), 6: lambda count: max(0, count - 2)}
 """Triangles of a primitive by its mode (glTF 2.0, 3.7.2.1): a list, a strip, a fan. Points and lines have none."""
@@ -111,7 +112,8 @@ class _Import:
     def _roots(self) -> list[int]:
         roots, notes = default_roots(self._file)
         self._warnings.extend(notes)
-        return roots
+        nodes = self._file.items("nodes")
+        return [inner for root in roots for inner in (nodes[root]["children"] if _is_wrapper(nodes[root]) else [root])]
 
     def _nodes(self, roots: list[int], parent: str | None, after: str | None) -> dict[str, Json]:
         """Parents before children; without recursion, because a file may be one long chain."""
@@ -130,19 +132,22 @@ class _Import:
         return ((index, [parent, place]) for index, place in zip(nodes, orders, strict=True))
 
     def _node(self, source: Json, index: int, place: list[Any]) -> Json:
-        content = self._content(source)
         note = note_of(source) if self._keep_ids else {}
-        node = {
+        content = self._content(source)
+        if "mesh" in source and (shape := note.get("shape")) is not None and self._is_shape(source["mesh"], shape):
+            content["mesh"] = shape
+        fields = {
             "name": source.get("name", "")[:MAX_NAME] or f"Node {index}",
-            "type": note["type"] if note.get("type") in NODE_TYPES else type_of(content),
             "place": place,
             **_transform(source),
-            "visible": (extension(source, "KHR_node_visibility") or {}).get("visible", True) is not False,
+            "visible": (extension(source, VISIBILITY) or {}).get("visible", True) is not False,
             "locked": note.get("locked") is True,
             **content,
             "source": [self._asset, index, self._instance],
+            **self._extras(source),
         }
-        return self._fitting("node", node | self._extras(source), f"node {index}")
+        node = self._fitting("node", fields, f"node {index}")
+        return node | {"type": note["type"] if note.get("type") in NODE_TYPES else type_of(node)}
 
     def _content(self, source: Json) -> Json:
         content: Json = {}
@@ -154,9 +159,28 @@ class _Import:
             content["weights"] = source["weights"]
         if "camera" in source:
             content["camera"] = self._file.items("cameras")[source["camera"]]
-        if (light := extension(source, "KHR_lights_punctual")) is not None:
-            content["light"] = self._file.root["extensions"]["KHR_lights_punctual"]["lights"][light["light"]]
+        if (light := extension(source, LIGHTS)) is not None:
+            content["light"] = self._file.root["extensions"][LIGHTS]["lights"][light["light"]]
         return content
+
+    def _is_shape(self, mesh: int, shape: Any) -> bool:
+        """Whether the mesh is still what `shape` makes: another program may have edited it and kept our note."""
+        try:
+            check_field("node", "mesh", shape)
+            made = triangulate(shape) if isinstance(shape, dict) else None
+        except SchemaError:
+            return False
+        primitives = self._file.items("meshes")[mesh]["primitives"]
+        if made is None or len(primitives) != 1 or "indices" not in primitives[0]:
+            return False
+        positions = self._bytes(primitives[0]["attributes"].get("POSITION"))
+        return positions == made.positions.tobytes() and self._bytes(primitives[0]["indices"]) == made.indices.tobytes()
+
+    def _bytes(self, accessor: int | None) -> bytes | None:
+        """The bytes of an accessor's whole view; None when it has none."""
+        view = None if accessor is None else self._file.items("accessors")[accessor].get("bufferView")
+        data = None if view is None else self._file.view(view)
+        return None if data is None else bytes(data)
 
     def _slots(self, mesh: int) -> dict[str, str]:
         primitives = self._file.items("meshes")[mesh]["primitives"]
@@ -173,7 +197,7 @@ class _Import:
         return self._fitting("material", fields, f"material {index}")
 
     def _fitting(self, kind: Kind, fields: Json, place: str) -> Json:
-        """The fields that a scene takes; for the others the asset's own value goes on to count (rule 4)."""
+        """The fields that a scene takes; the others stay in the asset alone (rule 4)."""
         fitting = {}
         for field, value in fields.items():
             try:
@@ -198,6 +222,11 @@ class _Import:
             if name not in UNDERSTOOD:
                 need = ", which the file requires" if name in required else ""
                 self._warnings.append(f"extension {name}{need}: unknown here, kept in the asset as it is")
+
+
+def _is_wrapper(node: Json) -> bool:
+    """Whether an export of ours added the node for the format's sake, and nobody gave it a meaning since."""
+    return note_of(node).get("wrapper") is True and node.keys() == {"name", "children", "extras"}
 
 
 def type_of(content: Mapping[str, Any]) -> str:
@@ -254,7 +283,7 @@ def count(file: GltfFile, nodes: list[int]) -> Counts:
         materials=len(file.items("materials")),
         textures=len(file.items("textures")),
         cameras=sum("camera" in node for node in shown),
-        lights=sum(extension(node, "KHR_lights_punctual") is not None for node in shown),
+        lights=sum(extension(node, LIGHTS) is not None for node in shown),
     )
 
 
