@@ -14,6 +14,7 @@ from maquette.engine.sync import (
     Message,
     PermissionDenied,
     QueryAwareness,
+    Refused,
     Stored,
     SyncStep1,
     SyncStep2,
@@ -38,6 +39,7 @@ messages = st.one_of(
     st.builds(AwarenessUpdate, st.lists(states, max_size=4).map(tuple)),
     st.just(QueryAwareness()),
     st.builds(PermissionDenied, st.text()),
+    st.builds(Refused, st.text()),
     st.builds(Stored, numbers, st.text()),
 )
 

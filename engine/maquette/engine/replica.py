@@ -202,7 +202,7 @@ class Replica:
         self.memory.clients = len(self.index.clients)
         reasons = tuple(dict.fromkeys(verdict.reason for verdict in verdicts))
         return Integrated(
-            whole.encode(), changes, reasons, clients, None if finished is restored is None else self.doc.client_id
+            whole.encode(), changes, reasons, clients, None if finished is None and restored is None else self.doc.client_id
         )
 
     def _apply(self, update: Update) -> None:

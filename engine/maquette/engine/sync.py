@@ -16,8 +16,8 @@ from typing import Any
 from maquette.engine.errors import MalformedFrame
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = 0, 1, 2, 3
-STORED = 100
-"""Our own message, far from the numbers that y-protocols may take: sent only to connections that asked `?acks=1`."""
+STORED, REFUSED = 100, 101
+"""Our own messages, far from numbers that y-protocols may take: sent only to connections that asked `?acks=1`."""
 STEP1, STEP2, UPDATE = 0, 1, 2
 PERMISSION_DENIED = 0
 
@@ -83,7 +83,17 @@ class Stored:
     position: str
 
 
-Message = SyncStep1 | SyncStep2 | SyncUpdate | AwarenessUpdate | QueryAwareness | PermissionDenied | Stored
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Parts of an edit were refused and have been reversed for everyone (G5 b); the connection goes on writing.
+
+    For connections that asked `?acks=1`; the others get PermissionDenied, which stock providers print.
+    """
+
+    reason: str
+
+
+Message = SyncStep1 | SyncStep2 | SyncUpdate | AwarenessUpdate | QueryAwareness | PermissionDenied | Stored | Refused
 
 
 def varuint(value: int) -> bytes:
@@ -161,6 +171,8 @@ def read_frame(frame: bytes) -> Message:
             message = QueryAwareness()
         case 100:
             message = Stored(cursor.varuint("a number of frames"), cursor.string("a position"))
+        case 101:
+            message = Refused(cursor.string("a reason"))
         case _:
             raise MalformedFrame(0, "message type 0 (sync), 1 (awareness), 2 (auth) or 3 (query awareness)", str(kind))
     cursor.end()
@@ -258,3 +270,5 @@ def write_frame(message: Message) -> bytes:
             return bytes((AUTH, PERMISSION_DENIED)) + _blob(reason.encode())
         case Stored(frames, position):
             return bytes((STORED,)) + varuint(frames) + _blob(position.encode())
+        case Refused(reason):
+            return bytes((REFUSED,)) + _blob(reason.encode())

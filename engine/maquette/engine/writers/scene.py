@@ -153,7 +153,7 @@ class SceneWriter:
             for key, value in settings.items():
                 _put(self._settings, key, value)
 
-    # --- the steps -----------------------------------------------------------------------------------------------------
+    # --- the steps -------------------------------------------------------------------------------------------------
 
     def _change(self, what: schema.Kind, records: Any, id_: str, fields: Mapping[str, Any]) -> None:
         if id_ not in records:
