@@ -1,0 +1,35 @@
+"""What goes wrong at the server's door: `MaquetteError`s, told to clients by `problems` and by the sync endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maquette.engine.errors import InvalidInput, MaquetteError
+
+
+class Unauthenticated(MaquetteError):
+    """Who asks could not be told: no token, or one that does not hold. Raised by `tokens` and `auth`.
+
+    The message says what was expected and what came, and never holds the token or a part of its signature.
+    """
+
+
+class Forbidden(MaquetteError):
+    """Who asks is known and may not do this, and may know that it exists. Raised where no gate judges."""
+
+
+class KeysDamaged(MaquetteError):
+    """The file of the key ring is not one. Raised at start, to whoever runs the server."""
+
+    def __init__(self, path: Path, expected: str, actual: str) -> None:
+        super().__init__(f"{path}: expected {expected}, got {actual}")
+        self.path = path
+
+
+class TooLarge(InvalidInput):
+    """A request's body is larger than its route takes. Nothing of it was kept."""
+
+    def __init__(self, limit: int, actual: int | None) -> None:
+        came = "more" if actual is None else f"{actual} bytes"
+        super().__init__(f"body: expected at most {limit} bytes, got {came}")
+        self.limit = limit
