@@ -8,7 +8,7 @@ Rule 2: positions and revisions are dense here, so a record that is not there is
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def log_page(connection: sqlite3.Connection, path: Path, after: int, until: int)
         return [_decoded(path, record) for record in page_of(records)]
 
 
-def stored_after(connection: sqlite3.Connection, after: int, until: int) -> Iterator[Stored]:
+def stored_after(connection: sqlite3.Connection, after: int, until: int) -> Generator[Stored, None, None]:
     """Records and seals with after < position <= until, unchecked: for those who check more than a read does."""
     with closing(connection.cursor()) as cursor:
         cursor.execute(_OF_LOG, (after, until))

@@ -101,6 +101,7 @@ def _packed_actor(actor: Actor) -> bytes:
         raise InvalidInput(f"actor: expected strings of Unicode text, got {error}") from error
 
 
+@lru_cache(maxsize=16_384)  # the same streams and types come again and again; a refusal is not remembered
 def _require_text(what: str, text: str) -> None:
     if not text:
         raise InvalidInput(f"{what}: expected a non-empty string, got {text!r}")

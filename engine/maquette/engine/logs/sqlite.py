@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from asyncio import Future
 from collections.abc import AsyncGenerator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from maquette.engine.errors import InvalidInput, LogClosed
 from maquette.engine.events import START, Event, NewEvent, Position
+from maquette.engine.files import sync_folder
 from maquette.engine.log import Appended
 from maquette.engine.logs.decisions import Proposal, settle
 from maquette.engine.logs.lock import WriterLock
@@ -237,19 +237,10 @@ def _open_files(folder: Path, accept_loss: bool) -> _Files:
         undo.callback(witness.close)
         witness.write(head)  # before the first commit: a log with events and no witness has lost it
         witness.flush()
-        _flush_folder(folder)
+        for parent in (folder, folder.parent):  # SQLite flushes what is in its file, not that there is one
+            sync_folder(parent)
         undo.pop_all()
     return _Files(lock, connection, witness, head)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names of new files durable: SQLite flushes what is in its file, not that there is one."""
-    for path in (folder, folder.parent):
-        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
 
 
 def _discard(opening: asyncio.Future[_Files]) -> None:
