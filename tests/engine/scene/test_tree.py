@@ -2,51 +2,20 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.trees import assert_is
 
 from maquette.engine.errors import NotFound
 from maquette.engine.scene import tree as tree_module
 from maquette.engine.scene.tree import Place, Tree
 
 Places = dict[str, Place]
-
-
-def derive(places: Mapping[str, Place]) -> dict[str, str | None]:
-    """The effective parents by rules 1 to 3, from scratch: what the incremental tree must agree with."""
-    parents = {node: place.parent if place.parent in places else None for node, place in places.items()}
-    for node in sorted(places):
-        seen, above = [node], parents[node]
-        while above is not None and above not in seen:
-            seen.append(above)
-            above = parents[above]
-        if above == node:  # on a cycle, and the smallest on it: smaller ones would have been cut already
-            parents[node] = None
-    return parents
-
-
-def assert_is(tree: Tree, places: Mapping[str, Place], trashed: Set[str] = frozenset()) -> None:
-    """Compare everything that the tree answers with the trivial model."""
-    parents = derive(places)
-    assert {node: tree.parent(node) for node in places} == parents
-    for parent in (None, *places):
-        expected = sorted((places[node].order, node) for node in places if parents[node] == parent)
-        assert tree.children(parent) == [node for _, node in expected]
-    walked = list(tree.walk())
-    assert sorted(walked) == sorted(places)  # acyclic, and no node lost
-    assert tree.nodes() == sorted(places)
-    assert len(tree) == len(places)
-    for node in places:
-        ancestors = tree.ancestors(node)
-        assert tree.is_hidden(node) == bool(trashed & {node, *ancestors})
-        assert [parents[below] for below in (node, *ancestors)] == [*ancestors, None]
-    detached = [node for node, place in places.items() if place.parent in places and parents[node] is None]
-    assert tree.repairs() == [(node, Place(None, places[node].order)) for node in sorted(detached)]
 
 
 def planted(**places: tuple[str | None, str]) -> Tree:
@@ -305,35 +274,7 @@ def test_the_cost_of_a_move_grows_with_depth_alone() -> None:
     assert lines_run(lambda: long.place("n00999", "n00997", "V")) < 11 * cost
 
 
-# --- the three failures of yjs-orderedtree -----------------------------------------------------------------------
-
-
-def test_yjs_orderedtree_delete_and_create_under_at_once_loses_nothing() -> None:
-    """delete(P) ∥ create-under(P): trash keeps the parent's place, and even a removal keeps the child."""
-    for arrival in ("trash first", "create first"):
-        tree = planted(p=(None, "V"))
-        if arrival == "trash first":
-            tree.trash("p")
-        tree.place("c", "p", "V")
-        tree.trash("p")
-        assert tree.is_hidden("c")
-        assert tree.parent("c") == "p"
-        tree.restore("p")
-        assert not tree.is_hidden("c")
-        tree.remove("p")
-        assert tree.children(None) == ["c"]
-
-
-def test_yjs_orderedtree_reorder_and_move_away_and_back_at_once_keeps_one_of_both() -> None:
-    """reorder ∥ move away and back: parent and order are one register, so that whichever wins wins whole."""
-    there_and_back, reordered = Place("p", "M"), Place("p", "Z")
-    for winner in (there_and_back, reordered):
-        tree = planted(p=(None, "V"), q=(None, "W"), n=("p", "A"), m=("p", "N"))
-        for place in (Place("q", "V"), there_and_back, reordered, winner):
-            tree.place("n", place.parent, place.order)
-        assert tree.effective("n") == winner
-        assert sorted(tree.children("p")) == ["m", "n"]
-        assert tree.children("q") == []
+# --- the third failure of yjs-orderedtree; the others are in test_convergence.py ---------------------------------
 
 
 def test_yjs_orderedtree_an_operation_does_not_visit_the_whole_tree() -> None:
