@@ -165,6 +165,13 @@ async def test_a_thread_is_read_by_itself(chat: Chat) -> None:
     assert await chat.page(thread="m1") == ["m2", "m4"]
 
 
+async def test_g5_what_is_left_of_a_refused_op_is_folded(chat: Chat) -> None:
+    changes = [posted(1), {"type": "message.removed", "id": "m1"}, posted(2)]
+    refused = {"changes": changes, "reason": "message.author: expected 'ann', got 'bob'"}
+    await chat.runner.wait_for(await write(chat.log, CHAT, ("document.refused", refused)), 5)
+    assert await chat.page() == ["m2"]
+
+
 async def test_a_removed_message_is_gone(chat: Chat) -> None:
     await chat.edit(posted(1), {"type": "reaction.added", "id": "m1", "emoji": "👍", "actor": "bob"})
     await chat.edit({"type": "message.removed", "id": "m1"}, {"type": "message.removed", "id": "never-there"})

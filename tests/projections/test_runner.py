@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 from tests.support.projections import Tally, add, dump, on_file, until, write
 
 from maquette.engine.errors import LogLost, NotFound
@@ -81,17 +83,26 @@ async def test_v1_a_failure_between_view_and_checkpoint_leaves_neither(log: Even
         assert await sums(runner) == [("a", 3, 2)]
 
 
+class Greedy(Tally):
+    """Needs much more room for an event than parking it would."""
+
+    def apply(self, connection: Connection, events: Sequence[Event]) -> None:
+        super().apply(connection, events)
+        connection.execute(self.sums.insert(), {"stream": "x" * 500_000, "sum": 0, "count": 0})
+
+
 async def test_v1_a_full_disk_parks_nothing_and_ends_by_itself(log: EventLog, tmp_path: Path) -> None:
-    runner = await Runner.open(log, tmp_path, [Tally], retry_after=0.01)
-    await on_file(runner.view("tally"), "PRAGMA max_page_count = 1")
-    last = await add(log, "a" * 50_000, 1)
+    runner = await Runner.open(log, tmp_path, [Greedy], retry_after=0.01)
+    await on_file(runner.view("tally"), "PRAGMA max_page_count = 20")
+    last = await add(log, "a", 1)
     async with runner:
         with pytest.raises(ProjectionStopped, match="disk is full"):
             await runner.wait_for(last, 5)
         assert await runner.parked("tally") == []
+        assert await sums(runner) == []
         await on_file(runner.view("tally"), "PRAGMA max_page_count = 100000")
         await until(runner.view("tally"), last)
-        assert [row[1:] for row in await sums(runner)] == [(1, 1)]
+        assert [row[1:] for row in await sums(runner)] == [(1, 1), (0, 0)]
         assert (await runner.status())[0].error is None
 
 
@@ -156,6 +167,46 @@ async def test_v3_a_rebuild_that_ends_halfway_leaves_the_old_view(log: EventLog,
     await runner.wait_for(await add(log, "a", 1), 5)
     await runner.close()
     assert [path.name for path in (tmp_path / "tally").iterdir() if "sqlite" in path.name] == ["1.sqlite"]
+
+
+class Gated(Tally):
+    """While `rebuilding`, waits in each batch until the test opens the gate."""
+
+    gate = threading.Event()
+    begun = threading.Event()
+    rebuilding = False
+
+    def apply(self, connection: Connection, events: Sequence[Event]) -> None:
+        if self.rebuilding:
+            self.begun.set()
+            assert self.gate.wait(5)
+        super().apply(connection, events)
+
+
+async def test_v3_the_live_view_follows_the_log_during_a_rebuild(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances: list[Gated] = []
+
+    def make() -> Gated:
+        instances.append(Gated())
+        return instances[-1]
+
+    last = await add(log, "a", 1)
+    Gated.gate.clear()
+    Gated.begun.clear()
+    async with await Runner.open(log, tmp_path, [make]) as runner:
+        await runner.wait_for(last, 5)
+        monkeypatch.setattr(Gated, "rebuilding", True)
+        instances[1].rebuilding = False  # the live one; the first was asked for its name only
+        rebuilding = asyncio.create_task(runner.rebuild("tally"))
+        await asyncio.to_thread(Gated.begun.wait, 5)
+        await runner.wait_for(await add(log, "a", 2), 5)
+        assert await sums(runner) == [("a", 3, 2)]
+        Gated.gate.set()
+        await rebuilding
+        assert await sums(runner) == [("a", 3, 2)]
+    assert len(instances) == 3
 
 
 async def test_v3_what_a_killed_build_left_is_removed(log: EventLog, tmp_path: Path) -> None:

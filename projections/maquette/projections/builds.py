@@ -12,8 +12,9 @@ Replacing the database's own file instead was rejected: SQLite would replay the 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from maquette.engine.files import write_atomically
 
 SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm")
 
@@ -26,10 +27,10 @@ class Builds:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def live(self) -> Path | None:
-        """The file of the live build; None before the first."""
+        """The file of the live build; None before the first, and when the pointer or its build is lost."""
         try:
             number = int((self.folder / "live").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         path = self._path(number)
         return path if path.exists() else None
@@ -43,18 +44,13 @@ class Builds:
 
     def swap(self, path: Path) -> None:
         """Make `path` the live build, in one step."""
-        new = self.folder / "live.new"
-        with new.open("w") as file:
-            file.write(path.stem)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.folder / "live")
+        write_atomically(self.folder / "live", path.stem.encode(), durable=True)
 
     def clean(self) -> None:
-        """Remove every build but the live one."""
+        """Remove everything but the live build and the pointer to it."""
         live = self.live()
-        for path in self.folder.glob("*.sqlite*"):
-            if live is None or path.name.split(".")[0] != live.stem:
+        for path in self.folder.iterdir():
+            if path.name != "live" and (live is None or path.name.split(".")[0] != live.stem):
                 path.unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:

@@ -10,7 +10,8 @@ Rule 4: a change of a message that is not there is an error, for it would be los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -123,17 +124,23 @@ class ChatHistory:
 
     def apply(self, connection: Connection, events: Sequence[Event]) -> None:
         """Fold `events`. Raises UnreadableEvent and SQLAlchemy's errors."""
-        for event in events:
-            place = place_of(event.stream)
+        for stream, run in groupby(events, key=lambda event: event.stream):
+            place = place_of(stream)
             assert place is not None, "expected only events that are wanted"
-            if event.type == "profile.named":
-                _name(connection, place, event)
-                continue
-            for kind, run in runs(changes_of(event, FIELDS)):
-                HANDLERS[kind](connection, place, run)
+            if place.document:
+                _fold(connection, place, run)
+            else:
+                for event in run:
+                    _name(connection, place, event)
 
     def forget(self) -> None:
         """Nothing is kept in memory."""
+
+
+def _fold(connection: Connection, place: Place, events: Iterable[Event]) -> None:
+    changes = [change for event in events for change in changes_of(event, FIELDS)]
+    for kind, run in runs(changes):
+        HANDLERS[kind](connection, place, run)
 
 
 def _name(connection: Connection, place: Place, event: Event) -> None:

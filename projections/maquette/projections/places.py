@@ -25,4 +25,6 @@ def place_of(stream: str) -> Place | None:
     if len(parts) < 3:
         return Place(parts[0], "".join(parts[1:]))
     document, _, epoch = parts[2].rpartition("@")
-    return Place(parts[0], parts[1], document, int(epoch)) if document and epoch.isdecimal() else None
+    if not document or not epoch.isdecimal() or int(epoch) < 1:
+        return None
+    return Place(parts[0], parts[1], document, int(epoch))

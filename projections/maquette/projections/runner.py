@@ -9,6 +9,7 @@ Rule 3: stopping lets the transaction that runs end whole; the next start goes o
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from maquette.engine.events import Position
 from maquette.engine.log import EventLog
 from maquette.projections.fold import Parked, Projection
 from maquette.projections.view import Progress, View, closing
+
+LOGGER = logging.getLogger(__name__)
 
 BATCH = 500  # events in a transaction: enough that its commit costs little, few enough that readers see progress
 RETRY_AFTER = 5.0  # seconds before a projection that failed tries again: an operator frees a disk in minutes, not ms
@@ -144,6 +147,7 @@ class Runner:
         except LogClosed:
             pass  # it closed before we subscribed, or while a page was read
         except Exception as error:  # whatever it is, this projection stops, says so, and the others go on
+            LOGGER.exception("projection %r stopped; it tries again in %s s", view.name, self._retry_after)
             view.stop(f"{type(error).__name__}: {error}")
             return False
         view.stop("the log is closed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, select
 
 from maquette.engine.scene.tree import Place, Tree
 from maquette.projections.errors import UnreadableEvent
@@ -22,6 +22,18 @@ from maquette.projections.scene_tables import (
 )
 
 Key = tuple[str, str]
+
+
+def _is(table: Table) -> ColumnElement[bool]:
+    columns = table.c
+    return and_(
+        columns.tenant == bindparam("tenant"), columns.space == bindparam("space"), columns.id == bindparam("id")
+    )
+
+
+# Statements are built once: building them costs more than running them.
+FIND = {table.name: select(table).where(_is(table)) for table in (nodes, materials, comments)}
+REMOVE = {table.name: table.delete().where(_is(table)) for table in (nodes, materials, comments)}
 
 
 class Items:
@@ -56,15 +68,14 @@ class Items:
         gone = [self._row(item) for item in self._changed if self._touched[item] is None]
         here = [item for item in self._changed if self._touched[item] is not None]
         if gone:
-            where = self._table.c.tenant == bindparam("tenant"), self._table.c.space == bindparam("space")
-            self._connection.execute(self._table.delete().where(*where, self._table.c.id == bindparam("id")), gone)
+            self._connection.execute(REMOVE[self._table.name], gone)
         if here:
             rows = [self._row(item) | self._columns(item, self._touched[item] or {}) for item in here]
             self._connection.execute(self._table.insert().prefix_with("OR REPLACE"), rows)
 
     def _get(self, item: str) -> Fields | None:
         if item not in self._touched:
-            row = self._connection.execute(select(self._table).filter_by(**self._row(item))).first()
+            row = self._connection.execute(FIND[self._table.name], self._row(item)).first()
             self._touched[item] = None if row is None else self._fields(row)
         return self._touched[item]
 

@@ -166,11 +166,12 @@ class View:
             await self._fill(build, await self._log.head(), progress)
             async with self._changing:
                 await self._fill(build, await self._log.head(), progress)
+                # in one turn of the loop: a cancellation in between would remove the build that the pointer names
                 self._builds.swap(build.store.path)
                 build, self._build = self._live, build
         finally:
             await build.store.close()
-            builds.remove(build.store.path)
+            await asyncio.to_thread(builds.remove, build.store.path)
         self._move(0)
 
     async def close(self) -> None:
