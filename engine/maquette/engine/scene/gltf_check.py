@@ -344,7 +344,8 @@ class _Check(Values):
 
     def counted(self, number: object, place: str, expected: int | None = None) -> int:
         """The number of elements of the accessor that `number` names, which has to be `expected`."""
-        accessor = self.root["accessors"][self.below(number, len(self.file.items("accessors")), place, "accessors")]
+        accessors = self.file.items("accessors")
+        accessor = accessors[self.below(number, len(accessors), place, "accessors")]
         if expected is not None and accessor["count"] != expected:
             raise GltfError(place, f"{expected} elements", accessor["count"])
         return int(accessor["count"])
@@ -364,7 +365,7 @@ class _Check(Values):
         for key, kind in (("mesh", "meshes"), ("camera", "cameras"), ("skin", "skins")):
             self.index(node, place, key, kind)
         for number in self.array(node, place, "children"):
-            self.below(number, len(self.root["nodes"]), f"{place}/children", "nodes")
+            self.below(number, len(self.file.items("nodes")), f"{place}/children", "nodes")
         for key, width in (("translation", 3), ("rotation", 4), ("scale", 3), ("matrix", 16)):
             self.numbers(node, place, key, width)
         if "matrix" in node and any(key in node for key in ("translation", "rotation", "scale")):

@@ -1,0 +1,127 @@
+"""Files that somebody broke on purpose: each is refused with a GltfError, or imports and exports as any other."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from typing import Any
+
+import pytest
+from tests.support import gltf
+
+from maquette.engine.scene.gltf_export import write_glb
+from maquette.engine.scene.gltf_file import GltfError
+from maquette.engine.scene.gltf_import import read_gltf
+from maquette.engine.scene.schema import check_material, check_node
+
+ROUNDS = 150  # for each of the files and each way to break it
+
+VALUES: list[Any] = [
+    None, True, -1, 0, 1, 2, 3, 7, 255, 5126, 2**31, 2**53, 2**62, 0.5, 1e308, -1e-320, "", "VEC3", "a", "\ud7ff",
+    [], [0], [0, 0], [1, 2, 3], [[]], {}, {"index": 0}, {"a": []}, "data:;base64,AAAA", "../x",
+]  # fmt: skip
+
+
+def survives(data: bytes) -> bool:
+    """Whether the file imports; whatever does must fit a scene and come out again as a file that imports."""
+    try:
+        imported = read_gltf(data)
+    except GltfError:
+        return False
+    for node, fields in imported.nodes.items():
+        check_node(fields, node)
+    for fields in imported.materials.values():
+        check_material(fields)
+    tree = gltf.tree_of(imported.nodes)
+    exported = write_glb(imported.nodes, imported.materials, imported.assets.__getitem__, tree)
+    again = read_gltf(exported.data, keep_ids=True)
+    assert again.nodes.keys() == imported.nodes.keys()
+    return True
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all members of a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, item in items for found in [(*path, key), *places(item, (*path, key))]]
+
+
+def mutated(root: Any, dice: random.Random) -> Any:
+    """A copy of `root` with one member replaced, removed, doubled, or moved from elsewhere."""
+    root = json.loads(json.dumps(root))
+    *steps, last = dice.choice(places(root))
+    owner = root
+    for step in steps:
+        owner = owner[step]
+    match dice.randrange(4):
+        case 0 | 1:
+            owner[last] = dice.choice(VALUES)
+        case 2:
+            del owner[last]
+        case _ if isinstance(owner, list):
+            owner.append(owner[last])
+        case _:
+            owner[last] = -owner[last] if isinstance(owner[last], int | float) else dice.choice(VALUES)
+    return root
+
+
+@pytest.mark.parametrize("name", gltf.FILES)
+def test_any_change_of_the_json_is_refused_or_imports(name: str) -> None:
+    made = gltf.FILES[name]()
+    root = made.finished()
+    dice = random.Random(name)
+    outcomes = [survives(gltf.glb(mutated(root, dice), bytes(made.binary))) for _ in range(ROUNDS)]
+    assert {*outcomes} == {True, False}  # the changes are neither all harmless nor all fatal
+
+
+@pytest.mark.parametrize("name", gltf.FILES)
+def test_two_changes_of_the_json_are_refused_or_import(name: str) -> None:
+    made = gltf.FILES[name]()
+    dice = random.Random(f"{name} twice")
+    for _ in range(ROUNDS):
+        survives(gltf.glb(mutated(mutated(made.finished(), dice), dice), bytes(made.binary)))
+
+
+@pytest.mark.parametrize("name", gltf.FILES)
+def test_flipped_bytes_anywhere_are_refused_or_import(name: str) -> None:
+    data = gltf.FILES[name]().glb()
+    dice = random.Random(f"{name} bytes")
+    for _ in range(ROUNDS):
+        broken = bytearray(data)
+        for _ in range(dice.choice([1, 1, 1, 4])):
+            broken[dice.randrange(len(broken))] = dice.randrange(256)
+        survives(bytes(broken))
+
+
+def test_flipped_bytes_of_the_bin_chunk_are_refused_or_import() -> None:
+    for name, make in gltf.FILES.items():
+        made = make()
+        dice = random.Random(f"{name} binary")
+        for _ in range(30 if made.binary else 0):
+            binary = bytearray(made.binary)
+            binary[dice.randrange(len(binary))] = dice.randrange(256)
+            survives(gltf.glb(made.finished(), bytes(binary)))
+
+
+def test_every_header_field_at_its_extremes_is_refused() -> None:
+    data = gltf.triangle().glb()
+    second = 20 + struct.unpack_from("<I", data, 12)[0]
+    for offset in (4, 8, 12, 16, second, second + 4):
+        for value in (0, 1, 2**31 - 1, 2**31, 2**32 - 1):
+            broken = data[:offset] + struct.pack("<I", value) + data[offset + 4 :]
+            with pytest.raises(GltfError):
+                read_gltf(broken)
+
+
+def test_every_prefix_is_refused() -> None:
+    data = gltf.lit().glb()
+    assert not any(survives(data[:length]) for length in range(len(data)))
+
+
+def test_a_file_that_names_itself_in_vast_numbers_is_refused_quickly() -> None:
+    made = gltf.triangle()
+    made.root["accessors"].append({"componentType": 5126, "type": "MAT4", "count": 2**60})
+    made.root["meshes"][0]["primitives"].append({"attributes": {"POSITION": 2}})
+    assert survives(made.glb())  # zeros that are never written out cost nothing
+    made.root["accessors"][2]["bufferView"] = 0
+    assert not survives(made.glb())
