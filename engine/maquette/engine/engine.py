@@ -27,6 +27,7 @@ from maquette.engine.files import write_atomically
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import ChatMemory
 from maquette.engine.log import EventLog
+from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.pens import Pens, client_id
@@ -98,7 +99,7 @@ class Engine:
             raise InvalidInput(f"log: expected 'memory:', 'sqlite:FOLDER' or a folder, got {text!r}")
         folder = Path(rest.removeprefix("//") if scheme == "sqlite" and rest else text)
         log = await SqliteLog.open(folder, accept_loss=accept_loss)
-        mark = None
+        mark = restored_mark(folder)
         return cls(
             log,
             AssetStore(folder / "assets"),

@@ -1,0 +1,283 @@
+"""A document on a server, kept in sync with a replica here.
+
+Rule 1: edits are made in the replica at once, connected or not; on each connection a sync brings both sides together,
+        so that nothing is sent twice and nothing is kept in a queue beside the replica.
+Rule 2: `flush` returns when everything that was edited before it is on the server's disk, also across reconnects.
+Rule 3: a refused edit is reversed by the server, here too, and `flush` raises it once. An edit that was denied as a
+        whole leaves this replica apart from the others': it is thrown away, and `doc` is a fresh one.
+Rule 4: what cannot get better by trying again ends the connection; everything that waits raises it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+import pycrdt
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+from maquette.client.errors import ClientError, Closed, EditRefused, Moved, NotAdmitted
+from maquette.client.presence import RENEW_SECONDS, Presence
+from maquette.engine.sync import (
+    AwarenessUpdate,
+    PermissionDenied,
+    QueryAwareness,
+    Refused,
+    Stored,
+    SyncStep1,
+    SyncStep2,
+    SyncUpdate,
+    read_frame,
+    write_frame,
+)
+
+FIRST_WAIT = 0.1  # seconds before the first try again; doubled each time, with jitter
+LONGEST_WAIT = 15.0
+MAX_FRAME = 64 << 20  # bytes: the first sync of a large document
+_FINAL = range(4400, 4500)
+_logger = logging.getLogger(__name__)
+
+
+class RemoteDocument:
+    """A document over the wire, an async context manager. `doc` is the replica: any pycrdt code may edit it."""
+
+    def __init__(
+        self,
+        url: str,
+        space: str,
+        document: str,
+        *,
+        token: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`url` is the server's, `http://` or `ws://`. `token` signs in; a server with --dev takes a `name` instead."""
+        self.presence = Presence(self._send)
+        self.on_reset: list[Callable[[], None]] = []
+        """Called when `doc` has become a fresh replica (rule 3)."""
+        self.position: str | None = None
+        """The log's position after the newest edit that is known to be stored."""
+        self._url = _endpoint(url, space, document, token, name)
+        self._socket: ClientConnection | None = None
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+        self._generation = 0
+        self._sent = 0
+        self._stored = 0
+        self._answered = 0  # frames with updates that had been sent when the server's question was answered
+        self._synced = False
+        self._refusals: list[str] = []
+        self._end: ClientError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connections = 0
+        self._fresh()
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        try:
+            await self.synced()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. What was not flushed may be lost with this replica."""
+        self._end = self._end or Closed("the document is closed")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._tell()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._socket is not None
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made again."""
+        return max(0, self._connections - 1)
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    async def synced(self) -> None:
+        """Wait until this replica holds what the server held, and knows who we are. Raises what ends the connection."""
+        await self._until(lambda: self._synced and self.presence.me is not None)
+
+    async def flush(self) -> str | None:
+        """Wait until everything edited here before is on the server's disk; returns the log's position after it.
+
+        Raises EditRefused when the server refused any of it since the last flush, and what ended the connection.
+        """
+        generation, target = self._generation, self._sent
+
+        def done() -> bool:
+            if self._answered == 0:
+                return False
+            return self._stored >= (max(target, self._answered) if generation == self._generation else self._answered)
+
+        await self._until(lambda: done() or bool(self._refusals))
+        await self._until(done)
+        if self._refusals:
+            reasons, self._refusals = self._refusals, []
+            raise EditRefused(reasons)
+        return self.position
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._end is not None or condition())
+        if self._end is not None and not condition():
+            raise self._end
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    # --- the replica -----------------------------------------------------------------------------------------------
+
+    def _fresh(self) -> None:
+        self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
+        self._applying = False
+        self._subscription = self.doc.observe(self._on_update)
+
+    def _on_update(self, event: pycrdt.TransactionEvent) -> None:
+        if not self._applying and self._socket is not None and self._answered:
+            self._send_update(write_frame(SyncUpdate(event.update)))
+
+    def _apply(self, update: bytes) -> None:
+        self._applying = True
+        try:
+            self.doc.apply_update(update)
+        finally:
+            self._applying = False
+
+    def _send_update(self, frame: bytes) -> None:
+        self._sent += 1
+        self._send(frame)
+
+    def _send(self, frame: bytes) -> None:
+        if self._socket is not None:
+            self._outbox.put_nowait(frame)
+
+    # --- the connection ----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        wait = FIRST_WAIT
+        while self._end is None:
+            try:
+                async with connect(self._url, compression=None, max_size=MAX_FRAME, proxy=None) as socket:
+                    wait = FIRST_WAIT
+                    await self._converse(socket)
+            except ConnectionClosed as error:
+                self._judge_close(error)
+            except (OSError, InvalidHandshake, InvalidMessage, TimeoutError) as error:
+                _logger.info("no connection to the server: %s", error)
+            finally:
+                self._socket = None
+            await self._tell()
+            if self._end is None:
+                await asyncio.sleep(wait * (0.5 + random.random()))
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    def _judge_close(self, error: ConnectionClosed) -> None:
+        code = error.rcvd.code if error.rcvd is not None else 1006
+        reason = error.rcvd.reason if error.rcvd is not None else ""
+        if code == 4409:
+            self._end = Moved(code, reason)
+        elif code in _FINAL or code == 1009:
+            self._end = NotAdmitted(code, reason)
+
+    async def _converse(self, socket: ClientConnection) -> None:
+        self._begin(socket)
+        tasks = [asyncio.create_task(work) for work in (self._read(socket), self._write(socket), self._renew())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    def _begin(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._generation += 1
+        self._connections += 1
+        self._sent = self._stored = self._answered = 0
+        self._synced = False
+        self._outbox = asyncio.Queue()
+        self.presence.start(self.doc.client_id)
+        self._send(write_frame(SyncStep1(self.doc.get_state())))
+        self._send(self.presence.frame())
+
+    async def _read(self, socket: ClientConnection) -> None:
+        async for frame in socket:
+            self._receive(frame if isinstance(frame, bytes) else frame.encode())
+            await self._tell()
+
+    async def _write(self, socket: ClientConnection) -> None:
+        while True:
+            await socket.send(await self._outbox.get())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            self.presence.renew()
+
+    def _receive(self, frame: bytes) -> None:
+        match read_frame(frame):
+            case SyncStep1(state_vector):
+                self._send_update(write_frame(SyncStep2(self.doc.get_update(state_vector))))
+                self._answered = self._sent
+            case SyncStep2(update):
+                self._apply(update)
+                self._synced = True
+            case SyncUpdate(update):
+                self._apply(update)
+            case AwarenessUpdate(states):
+                self.presence.receive(states)
+            case QueryAwareness():
+                self._send(self.presence.frame())
+            case Stored(frames, position):
+                self._stored, self.position = frames, position
+            case Refused(reason):
+                _logger.warning("the server refused an edit: %s", reason)
+                self._refusals.append(reason)
+            case PermissionDenied(reason):
+                self._start_afresh(reason)
+
+    def _start_afresh(self, reason: str) -> None:
+        _logger.warning("the server denied an edit, this replica begins anew: %s", reason)
+        self._refusals.append(reason)
+        self._fresh()
+        for callback in self.on_reset:
+            callback()
+        raise _Afresh
+
+
+class _Afresh(ConnectionError):
+    """Leave this connection and make another with the fresh replica."""
+
+
+def _endpoint(url: str, space: str, document: str, token: str | None, name: str | None) -> str:
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss"):
+        raise ClientError(f"url: expected http, https, ws or wss, got {url!r}")
+    query = {"acks": "1"} | ({"token": token} if token else {}) | ({"name": name} if name else {})
+    path = f"{parts.path.rstrip('/')}/sync/{quote(space, safe='')}/{quote(document, safe='')}"
+    return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
