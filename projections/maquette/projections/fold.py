@@ -159,13 +159,15 @@ def _apply(projection: Projection, events: list[Event], now: Callable[[], int], 
 
 def _attempt(projection: Projection, events: Sequence[Event], connection: Connection) -> str | None:
     """Apply `events` whole, or leave the tables as they were and say what was raised."""
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            projection.apply(connection, events)
+        projection.apply(connection, events)
+        savepoint.commit()
     except Exception as error:
         projection.forget()
         if _is_machine_fault(error):
-            raise
+            raise  # past the savepoint: SQLite ends the whole transaction by itself when the disk is full
+        savepoint.rollback()
         return f"{type(error).__name__}: {error}"
     return None
 
