@@ -110,6 +110,10 @@ def test_a_matrix_that_is_not_finite_has_no_trs(number: float) -> None:
     assert decompose(matrix) is None
 
 
+def test_a_matrix_that_outgrows_float64_has_no_trs() -> None:
+    assert decompose(np.diag([1e200, 1, 1, 1])) is None
+
+
 def test_a_projective_matrix_has_no_trs() -> None:
     matrix = np.eye(4)
     matrix[3, 2] = 0.5
@@ -209,6 +213,7 @@ def test_an_index_out_of_range_is_refused(parents: list[int]) -> None:
         ([0, 0, 1], False),
         ([math.nan, 0, 0, 1], False),
         ([math.inf, 0, 0, 1], False),
+        ([1e300, 0, 0, 1], False),
     ],
 )
 def test_a_rotation_has_length_one(rotation: list[float], is_one: bool) -> None:

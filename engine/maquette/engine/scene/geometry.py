@@ -8,6 +8,7 @@ Lengths are in metres; +Y is up; a rotation is a unit quaternion [x, y, z, w]; a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,14 +140,17 @@ def _levels(depths: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 def decompose(matrix: ArrayLike) -> TRS | None:
     """The translation, rotation and scale of one matrix (4, 4), or None when it has no such form.
 
-    It has none when it is sheared (columns that are not perpendicular), projective, or not finite. Each column of
-    T · R · S is within `EXACT_TOLERANCE` of the matrix. A mirrored matrix gets a negative x scale; of a flat one (a
-    zero column) the rotation is completed to any that fits.
+    It has none when it is sheared (columns that are not perpendicular), projective, or not finite (a column whose
+    length is past float64 is not either). Each column of T · R · S is within `EXACT_TOLERANCE` of the matrix. A
+    mirrored matrix gets a negative x scale; of a flat one (a zero column) the rotation is completed to any that fits.
     """
     m = np.asarray(matrix, np.float64)
     if not np.isfinite(m).all() or (m[3] != (0, 0, 0, 1)).any():
         return None
-    scale = np.linalg.norm(m[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        scale = np.linalg.norm(m[:3, :3], axis=0)
+    if not np.isfinite(scale).all():
+        return None
     axes = _completed(m[:3, :3], scale)
     if np.linalg.det(axes) < 0:
         axes[:, 0] *= -1
@@ -193,7 +197,7 @@ def quaternion(axes: ArrayLike) -> Floats:
 def is_unit_quaternion(rotation: ArrayLike) -> bool:
     """Whether four numbers are a rotation: finite and of length 1 within `QUATERNION_TOLERANCE`."""
     q = np.asarray(rotation, np.float64)
-    return q.shape == (4,) and bool(abs(np.linalg.norm(q) - 1) <= QUATERNION_TOLERANCE)
+    return q.shape == (4,) and abs(math.hypot(*q) - 1) <= QUATERNION_TOLERANCE
 
 
 # --- bounding boxes ----------------------------------------------------------------------------------------------
