@@ -31,6 +31,7 @@ from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.pens import Pens, client_id
+from maquette.engine.replica import Replica
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
@@ -222,15 +223,7 @@ class Engine:
         return await asyncio.shield(opening)
 
     async def _load(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
-        head = await self.log.revision(stream)
-        server = client_id(self.node, stream, SERVER.id)
-        replica = self._snapshots.load(stream, record.kind, server, head)
-        saved = replica.revision
-        async for page in self.log.read(stream, after=replica.revision):
-            for number, event in enumerate(page):
-                replica.replay(event)
-                if number % _SLICE == _SLICE - 1:
-                    await asyncio.sleep(0)
+        replica, saved = await self._replayed(stream, record)
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
         document = Document(stream, replica, self.log, self.clock, limits=self.limits)
@@ -238,6 +231,28 @@ class Engine:
         document.on_full = lambda: self._start(space.turn_page(record, epoch, document))
         self._open[stream] = _Open(document, Pens(document, self.node), saved)
         return document
+
+    async def replica(self, space: Space, record: DocumentRecord, epoch: int) -> Replica:
+        """A copy of the document as it is in the log now, for the caller alone: it is not kept, and not kept up."""
+        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record)
+        return replica
+
+    async def _replayed(self, stream: str, record: DocumentRecord) -> tuple[Replica, int]:
+        """The replica at the end of its stream, and the revision of the snapshot that it began with."""
+        head = await self.log.revision(stream)
+        replica = self._snapshots.load(stream, record.kind, client_id(self.node, stream, SERVER.id), head)
+        saved = replica.revision
+        async for page in self.log.read(stream, after=saved):
+            for number, event in enumerate(page):
+                replica.replay(event)
+                if number % _SLICE == _SLICE - 1:
+                    await asyncio.sleep(0)
+        return replica, saved
+
+    def release(self, document: Document) -> None:
+        """Close the document when nobody watches it: whoever opened it in passing need not wait for the sweep."""
+        if document.is_idle and document.stream in self._open:
+            self._evict(document.stream)
 
     def pens(self, document: Document) -> Pens:
         """The pens of an open document."""

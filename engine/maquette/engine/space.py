@@ -54,6 +54,7 @@ class Space:
     def __init__(self, engine: Engine, record: SpaceRecord) -> None:
         self.engine = engine
         self.record = record
+        self.importing = asyncio.Lock()  # one file at a time: a second import of it must find what the first brought
         self._stamps: StampCounter | None = None
         self._lock = asyncio.Lock()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from maquette.engine.errors import InvalidInput, NotFound
 from maquette.engine.events import Event
-from maquette.engine.kinds.chat import CHAT
+from maquette.engine.kinds.chat import CHAT, IMPORT
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.scene import SCENE
 from maquette.engine.kinds.text import TEXT
@@ -114,7 +114,11 @@ class TenantRecord:
 
 @dataclass(slots=True)
 class SpaceRecord:
-    """A space: its documents by name, its people's display names, and which restores it went through."""
+    """A space: its documents by name, its people's display names, and which restores it went through.
+
+    `imported` holds, by name, the people whom an import brought: a later import may post for them again, and must not
+    take somebody of the same name for one of them.
+    """
 
     tenant: str
     id: str
@@ -122,6 +126,7 @@ class SpaceRecord:
     name: str = ""
     documents: dict[str, DocumentRecord] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
+    imported: dict[str, str] = field(default_factory=dict)
     restores: set[str] = field(default_factory=set)
 
     @property
@@ -147,6 +152,8 @@ class SpaceRecord:
                 record.closed[data["epoch"]] = data["reason"]
             case "profile.named":
                 self.profiles[data["id"]] = data["name"]
+                if event.actor.via == IMPORT:
+                    self.imported[data["name"]] = data["id"]
             case "space.restored":
                 self.restores.add(data["mark"])
             case _:

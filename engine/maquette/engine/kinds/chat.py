@@ -3,7 +3,8 @@
 Rule 1: a message is inserted whole, by its author; id, author, sent and thread never change after.
 Rule 2: the body is its author's; the tombstone (`deleted`) is its author's or a moderator's; a reaction is its actor's.
 Rule 3: `stamp` is the server's alone, written in the event that brings the message: the one order of the conversation.
-Rule 4: an import posts for others: its actor names them (`on_behalf_of`), and owns the space.
+Rule 4: an owner's import posts whole messages for anybody, with their reactions, edit times and tombstones. `via` is
+        set by the code that imports, never by what comes over the wire.
 """
 
 from __future__ import annotations
@@ -33,8 +34,12 @@ MAX_EMOJI = 64  # UTF-8 bytes: the longest joined emoji sequence has 35
 MAX_LIST = 100  # mentions or attachments of one message
 MAX_ATTACHMENTS = 65_536  # bytes of their plain form
 
+IMPORT = "import"
+"""`Actor.via` of an import (rule 4)."""
+
 _REQUIRED = {"id", "author", "body", "sent", "reactions"}
 _OPTIONAL = {"thread", "mentions", "attachments", "notice"}
+_IMPORTED = {"edited", "deleted"}  # a live message is posted first, and edited or deleted later
 _ARRAY, _MAP = 0, 1
 
 
@@ -67,6 +72,11 @@ class ChatMemory:
         self.stamps = StampCounter()  # the chain's own replaces it when the page joins its chain
         self.clients = 0
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the messages."""
+        return frozenset(self._ids)
+
     # --- judging ---------------------------------------------------------------------------------------------
 
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
@@ -92,11 +102,11 @@ class ChatMemory:
     def _bad_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: set[str]) -> str | None:
         if edit.type_ref != _MAP:
             return f"{MESSAGES}: expected a map for each message, got {edit.value!r:.80}"
-        missing, unknown = _REQUIRED - fields.keys(), fields.keys() - _REQUIRED - _OPTIONAL
+        optional = _OPTIONAL | _IMPORTED if _is_import(op) else _OPTIONAL
+        missing, unknown = _REQUIRED - fields.keys(), fields.keys() - _REQUIRED - optional
         if missing or unknown:
             return (
-                f"message: expected the fields {sorted(_REQUIRED)} and perhaps {sorted(_OPTIONAL)}, "
-                f"got {sorted(fields)}"
+                f"message: expected the fields {sorted(_REQUIRED)} and perhaps {sorted(optional)}, got {sorted(fields)}"
             )
         message = fields["id"].value
         if not is_id(message):
@@ -104,7 +114,7 @@ class ChatMemory:
         if message in self._ids or message in ids:
             return f"message.id: expected a new id, got {message!r}, which this page holds already"
         author = fields["author"].value
-        if author not in _authors(op.actor):
+        if not _posts_for(op, author):
             return f"message.author: expected {op.actor.id!r}, who sends it, got {author!r:.80}"
         ids.add(message)
         return next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
@@ -116,7 +126,7 @@ class ChatMemory:
         if path[0] != MESSAGES:
             return f"chat: expected edits in {MESSAGES!r}, got one in {path[0]!r}"
         if path[1] in new:
-            return None if len(path) == 3 and _is_own_reaction(op.actor, edit) else _foreign_reaction(op, edit)
+            return None if len(path) == 3 and _is_fitting_reaction(op, edit) else _foreign_reaction(op, edit)
         message = self.messages.get(path[1]) if isinstance(path[1], tuple) else None
         if message is None:
             return "chat: expected an edit of an existing message, got one of a message that is gone"
@@ -152,7 +162,7 @@ class ChatMemory:
                         f"message {message.id!r}: expected its author or a moderator to delete or restore it, "
                         f"got {op.actor.id!r} ({op.role.name.lower()})"
                     )
-                if edit.action is Action.SET and not _is_tombstone(edit.value, op.actor):
+                if edit.action is Action.SET and not _is_own_tombstone(edit.value, op.actor):
                     return f"message.deleted: expected {{by: {op.actor.id!r}, at: ms}}, got {edit.value!r:.80}"
             case _:
                 return f"message {message.id!r}: expected {edit.key!r} to stay as it was, got a change"
@@ -219,9 +229,11 @@ class ChatMemory:
             return []
         fields = plain(record)
         reactions = fields.pop("reactions", {})
-        deleted = fields.pop("deleted", None)
+        edited, deleted = fields.pop("edited", None), fields.pop("deleted", None)
         posted: Change = {"type": "message.posted", **fields}
         extra = [_reaction("reaction.added", fields["id"], key) for key in reactions]
+        if edited is not None:
+            extra.append({"type": "message.edited", "id": fields["id"], "body": fields["body"], "edited": edited})
         if deleted is not None:
             extra.append({"type": "message.deleted", "id": fields["id"], **deleted})
         return [posted, *extra]
@@ -252,7 +264,12 @@ class ChatMemory:
         return False
 
     def is_full(self) -> bool:
-        return len(self.messages) >= PAGE_MESSAGES or self.clients >= PAGE_CLIENTS
+        return self.room == 0 or self.clients >= PAGE_CLIENTS
+
+    @property
+    def room(self) -> int:
+        """How many messages the page still takes before it turns."""
+        return max(0, PAGE_MESSAGES - len(self.messages))
 
     def element(self, array: Any, type_id: Id) -> int | None:
         """Near where it was inserted: concurrent inserts move it by a few places."""
@@ -285,8 +302,22 @@ def _authors(actor: Actor) -> tuple[str, ...]:
     return (actor.id,) if actor.on_behalf_of is None else (actor.id, actor.on_behalf_of)
 
 
+def _is_import(op: Op) -> bool:
+    return op.actor.via == IMPORT and op.role >= Role.OWNER
+
+
+def _posts_for(op: Op, author: object) -> bool:
+    return is_id(author) if _is_import(op) else author in _authors(op.actor)
+
+
 def _bad_field(key: str, edit: Edit) -> str | None:
-    value = edit.value
+    if key == "reactions":
+        return None if edit.type_ref == _MAP else f"message.reactions: expected a map, got {_kind_of(edit.value)}"
+    return bad_value(key, edit.value)
+
+
+def bad_value(key: str, value: Any) -> str | None:
+    """Why `value` cannot be the field `key` of a message (any but `reactions`); None when it can."""
     match key:
         case "body":
             if not isinstance(value, str):
@@ -296,9 +327,6 @@ def _bad_field(key: str, edit: Edit) -> str | None:
         case "sent" | "edited":
             if not _is_time(value) and not (key == "edited" and value is None):
                 return f"message.{key}: expected milliseconds since 1970, got {value!r:.80}"
-        case "reactions":
-            if edit.type_ref != _MAP:
-                return f"message.reactions: expected an empty map, got {_kind_of(value)}"
         case "thread":
             if not is_id(value):
                 return f"message.thread: expected a message id, got {value!r:.80}"
@@ -310,6 +338,9 @@ def _bad_field(key: str, edit: Edit) -> str | None:
         case "notice":
             if not isinstance(value, bool):
                 return f"message.notice: expected true or false, got {value!r:.80}"
+        case "deleted":
+            if not _is_tombstone(value):
+                return f"message.deleted: expected {{by: actor id, at: ms}}, got {value!r:.80}"
     return None
 
 
@@ -330,19 +361,36 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
-def _is_tombstone(value: Any, actor: Actor) -> bool:
+def _is_tombstone(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == {"by", "at"}
-        and value["by"] in _authors(actor)
+        and isinstance(value["by"], str)
         and _is_time(value["at"])
     )
 
 
+def _is_own_tombstone(value: Any, actor: Actor) -> bool:
+    return _is_tombstone(value) and value["by"] in _authors(actor)
+
+
+def is_emoji(text: str) -> bool:
+    """Whether `text` can be what somebody reacts with."""
+    return 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_EMOJI and SEPARATOR not in text
+
+
 def _is_own_reaction(actor: Actor, edit: Edit) -> bool:
     emoji, _, who = (edit.key or "").partition(SEPARATOR)
-    if not (0 < len(emoji.encode("utf-8", "surrogatepass")) <= MAX_EMOJI and who in _authors(actor)):
-        return False
+    return is_emoji(emoji) and who in _authors(actor) and _is_reaction_value(edit)
+
+
+def _is_fitting_reaction(op: Op, edit: Edit) -> bool:
+    """On a message of the same op, where an import brings those of others (rule 4)."""
+    emoji, _, who = (edit.key or "").partition(SEPARATOR)
+    return is_emoji(emoji) and _posts_for(op, who) and _is_reaction_value(edit)
+
+
+def _is_reaction_value(edit: Edit) -> bool:
     return edit.action is Action.UNSET or (edit.action is Action.SET and edit.value is True)
 
 

@@ -33,18 +33,31 @@ class ChatWriter:
         mentions: Sequence[str] = (),
         attachments: Sequence[Mapping[str, Any]] = (),
         notice: bool = False,
+        edited: int | None = None,
+        deleted: tuple[str, int] | None = None,
+        reactions: Mapping[str, Sequence[str]] | None = None,
     ) -> str:
-        """Post a message and return its id. `author` and `sent` are for imports, which post for others."""
+        """Post a message and return its id.
+
+        `author`, `sent`, `edited`, `deleted` (by, at) and `reactions` (emoji → actors) are for imports, which post
+        for others.
+        """
         message = id or mint()
         fields: dict[str, Any] = {
             "id": message,
             "author": author or self._author,
             "body": body,
             "sent": self._clock() if sent is None else sent,
-            "reactions": pycrdt.Map(),
+            "reactions": pycrdt.Map(
+                {f"{emoji}{SEPARATOR}{actor}": True for emoji, actors in (reactions or {}).items() for actor in actors}
+            ),
         }
         optional = {"thread": thread, "mentions": list(mentions), "attachments": list(attachments), "notice": notice}
         fields |= {key: value for key, value in optional.items() if value}
+        if edited is not None:
+            fields["edited"] = edited
+        if deleted is not None:
+            fields["deleted"] = {"by": deleted[0], "at": deleted[1]}
         self._messages.append(pycrdt.Map(fields))
         return message
 
