@@ -155,6 +155,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   console.log(JSON.stringify({
     updates: sent.map(update => ({ data: base64(update), ...described(update) })),
     items: items(server),
-    state: base64(Y.encodeStateVector(server))
+    state: base64(Y.encodeStateVector(server)),
+    content: [server.getText('text').toString(), server.getArray('list').length]
   }))
 }
