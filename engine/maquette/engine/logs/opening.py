@@ -114,13 +114,16 @@ def _check_link(path: Path, stored: Stored, previous: bytes) -> None:
 
 
 def _check_streams(connection: sqlite3.Connection, path: Path) -> None:
-    count, newest, head = connection.execute("SELECT count(*), max(id), max(position) FROM streams").fetchone()
+    # NOT INDEXED: SQLite would else read the names from their index, and so compare that with itself
+    count, newest, head = connection.execute(
+        "SELECT count(*), max(id), max(position) FROM streams NOT INDEXED"
+    ).fetchone()
     if count != (newest or 0):
         raise LogDamaged(f"{path}: streams", f"{newest} of them", f"{count}")
     if (head or 0) != head_of(connection).position:
         raise LogDamaged(f"{path}: streams", f"one that ends at the head, {head_of(connection).position}", f"{head}")
     unfound = connection.execute(
-        """SELECT s.name FROM streams s WHERE NOT EXISTS (
+        """SELECT s.name FROM streams s NOT INDEXED WHERE NOT EXISTS (
             SELECT 1 FROM streams t INDEXED BY sqlite_autoindex_streams_1 WHERE t.name = s.name AND t.id = s.id)"""
     ).fetchone()
     if unfound is not None:

@@ -154,14 +154,20 @@ def stream_checksum(number: int, name: str, revision: int, position: int) -> int
 
 # --- what SQLite's errors mean here ----------------------------------------------------------------------------------
 
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+_DAMAGE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_ERROR,
+}
 
 
 def fault(path: Path, error: sqlite3.Error) -> LogError:
     """What `error` means for whoever uses the log.
 
     Constraints count as damage: every append is decided before it is written, so a conflict inside SQLite means that
-    an index and its table disagree.
+    an index and its table disagree. So do statements that do not fit the tables (SQLITE_ERROR): the tables changed.
     """
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # absent: text that is not UTF-8
     if code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ:
@@ -176,3 +182,5 @@ def naming_faults(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise fault(path, error) from error
+    except UnicodeDecodeError as error:  # a damaged text that sqlite3 fails to quote in its message
+        raise LogDamaged(str(path), "a sound SQLite database", f"text that is not UTF-8 ({error})") from error
