@@ -182,6 +182,16 @@ def test_unknown_extensions_are_named_and_kept_in_the_asset() -> None:
     )
 
 
+def test_notes_that_have_no_place_in_a_scene_are_named() -> None:
+    made = gltf.triangle()
+    made.root["scenes"][0]["extras"] = {"sky": "blue"}
+    made.root["asset"]["extras"] = 1
+    assert read_gltf(made.glb()).warnings == (
+        "/asset: its extras and extensions have no place in a scene",
+        "scene 0: its extras and extensions have no place in a scene",
+    )
+
+
 def test_what_the_schema_refuses_is_named_and_left_out() -> None:
     made = gltf.triangle()
     made.root["materials"][0]["pbrMetallicRoughness"]["baseColorFactor"] = [5, 0, 0, 1]

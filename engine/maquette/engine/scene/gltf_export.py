@@ -157,8 +157,14 @@ class _Export:
 
     def _plain(self, item: Json, place: str) -> Json:
         """A camera or light from a register, without extensions that may refer to the file it came from."""
-        kept = {name: value for name, value in item.get("extensions", {}).items() if not may_refer(value)}
-        for name in item.get("extensions", {}).keys() - kept.keys():
+        given = item.get("extensions")
+        extensions = given if isinstance(given, dict) else {}
+        kept = {
+            name: value
+            for name, value in extensions.items()
+            if isinstance(value, dict) and not may_refer(value, whole_floats=True)
+        }
+        for name in extensions.keys() - kept.keys():
             self._warn(f"extension {name} of a {place} may refer to other objects and was left out")
         rest = {key: value for key, value in item.items() if key != "extensions"}
         return rest | {"extensions": kept} if kept else rest

@@ -53,17 +53,22 @@ UNDERSTOOD = INDEXED | PLAIN | TEXTURE_SOURCES
 _POINTER = re.compile(r"/.*\d")
 
 
-def may_refer(value: object) -> bool:
-    """Whether anything in `value` could be an index into its file, or a JSON pointer through one."""
+def may_refer(value: object, *, whole_floats: bool = False) -> bool:
+    """Whether anything in `value` could be an index into its file, or a JSON pointer through one.
+
+    With `whole_floats` 3.0 counts as 3, which is how an index comes back from a Yjs document.
+    """
     match value:
         case bool():
             return False
         case int():
             return True
+        case float():
+            return whole_floats and value.is_integer()
         case str():
             return _POINTER.match(value) is not None
         case dict():
-            return any(may_refer(item) for item in value.values())
+            return any(may_refer(item, whole_floats=whole_floats) for item in value.values())
         case list():
-            return any(may_refer(item) for item in value)
+            return any(may_refer(item, whole_floats=whole_floats) for item in value)
     return False

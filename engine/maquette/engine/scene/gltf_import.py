@@ -95,6 +95,7 @@ class _Import:
 
     def run(self, parent: str | None, after: str | None) -> Imported:
         self._warn_of_extensions()
+        self._warn_of_notes()
         materials = self._file.items("materials")
         self._materials = [self._id(material) for material in materials]
         nodes = self._nodes(self._roots(), parent, after)
@@ -222,6 +223,12 @@ class _Import:
             if name not in UNDERSTOOD:
                 need = ", which the file requires" if name in required else ""
                 self._warnings.append(f"extension {name}{need}: unknown here, kept in the asset as it is")
+
+    def _warn_of_notes(self) -> None:
+        scenes = {f"scene {index}": scene for index, scene in enumerate(self._file.items("scenes"))}
+        for place, owner in {"the file": self._file.root, "/asset": self._file.root["asset"], **scenes}.items():
+            if "extras" in owner or (owner is not self._file.root and "extensions" in owner):
+                self._warnings.append(f"{place}: its extras and extensions have no place in a scene")
 
 
 def _is_wrapper(node: Json) -> bool:

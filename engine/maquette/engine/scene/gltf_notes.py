@@ -16,9 +16,10 @@ KEY = "maquette"
 
 def with_note(item: Json, extras: Any, note: Json) -> Json:
     """`item` with the user's `extras` and our `note`."""
+    rest = {key: value for key, value in item.items() if key != "extras"}
     if isinstance(extras, dict):
-        return item | {"extras": extras | {KEY: note}}
-    return item | {"extras": {KEY: note if extras is None else note | {"extras": extras}}}
+        return rest | {"extras": extras | {KEY: note}}
+    return rest | {"extras": {KEY: note if extras is None else note | {"extras": extras}}}
 
 
 def note_of(item: Json) -> Json:

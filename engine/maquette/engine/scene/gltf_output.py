@@ -114,7 +114,7 @@ def extension_names(value: Any) -> Iterator[str]:
             yield from extension_names(item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key == "extensions":
+            if key == "extensions" and isinstance(item, dict):
                 yield from item
                 yield from extension_names(list(item.values()))
             elif key != "extras" and isinstance(item, dict | list):
