@@ -111,6 +111,17 @@ def tree_of(nodes: Mapping[str, Json]) -> Tree:
     return tree
 
 
+def comparable(nodes: Mapping[str, Json]) -> Json:
+    """The nodes without what every import makes anew: orders, and where in which asset they came from."""
+    tree = tree_of(nodes)
+    left_out = ("place", "source", "mesh")
+    return {
+        node: {field: value for field, value in fields.items() if field not in left_out}
+        | {"children": tree.children(node), "has mesh": "mesh" in fields}
+        for node, fields in nodes.items()
+    }
+
+
 # --- files -------------------------------------------------------------------------------------------------------
 
 PNG = base64.b64decode(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -65,17 +64,6 @@ def by_name(root: Json, name: str) -> Json:
     return found
 
 
-def comparable(nodes: Mapping[str, Json]) -> Json:
-    """The nodes without what every import makes anew: orders, and where in which asset they came from."""
-    tree = gltf.tree_of(nodes)
-    left_out = ("place", "source", "mesh")
-    return {
-        node: {field: value for field, value in fields.items() if field not in left_out}
-        | {"children": tree.children(node), "has mesh": "mesh" in fields}
-        for node, fields in nodes.items()
-    }
-
-
 # --- there and back ----------------------------------------------------------------------------------------------
 
 
@@ -83,7 +71,7 @@ def comparable(nodes: Mapping[str, Json]) -> Json:
 def test_an_export_that_is_imported_gives_the_same_scene(name: str) -> None:
     scene = Scene(gltf.FILES[name]().glb())
     again = read_gltf(scene.export().data, keep_ids=True)
-    assert comparable(again.nodes) == comparable(scene.nodes)
+    assert gltf.comparable(again.nodes) == gltf.comparable(scene.nodes)
     assert gltf.tree_of(again.nodes).children(None) == gltf.tree_of(scene.nodes).children(None)
     assert again.materials.keys() == scene.materials.keys()
     for material, fields in again.materials.items():
@@ -134,7 +122,7 @@ def test_registers_that_went_through_a_document_export_alike() -> None:
         assert again.export().counts == scene.export().counts
         assert again.export().warnings == ()
         read = read_gltf(again.export().data, keep_ids=True)
-        assert comparable(read.nodes) == comparable(scene.nodes)
+        assert gltf.comparable(read.nodes) == gltf.comparable(scene.nodes)
 
 
 # --- nodes -------------------------------------------------------------------------------------------------------
@@ -146,6 +134,16 @@ def test_registers_are_what_the_scene_says() -> None:
     node = by_name(root_of(scene.export()), "Top")
     assert (node["scale"], node["rotation"]) == ([2, 2, 2], [0, 1, 0, 0])
     assert node["extensions"] == {"KHR_node_visibility": {"visible": False}}
+
+
+def test_a_matrix_without_a_trs_form_is_written_with_a_warning() -> None:
+    scene = Scene(gltf.triangle().glb())
+    matrix = [1.0, 0.0, 0.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 7.0, 8.0, 9.0, 1.0]
+    scene.node("Triangle")["matrix"] = matrix
+    exported = scene.export()
+    node = root_of(exported)["nodes"][0]
+    assert (node["matrix"], "translation" in node) == (matrix, False)
+    assert "its matrix has no translation, rotation and scale" in exported.warnings[0]
 
 
 def test_hierarchy_is_by_effective_parents() -> None:
@@ -403,7 +401,7 @@ def test_joints_under_different_roots_get_one_and_lose_it_again() -> None:
     root = root_of(exported)
     assert len(root["scenes"][0]["nodes"]) == 1
     again = read_gltf(exported.data, keep_ids=True)
-    assert comparable(again.nodes) == comparable(scene.nodes)
+    assert gltf.comparable(again.nodes) == gltf.comparable(scene.nodes)
 
 
 def test_an_animation_keeps_the_channels_whose_nodes_are_there() -> None:

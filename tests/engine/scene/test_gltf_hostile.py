@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,3 +127,47 @@ def test_a_file_that_names_itself_in_vast_numbers_is_refused_quickly() -> None:
     assert survives(made.glb())  # zeros that are never written out cost nothing
     made.root["accessors"][2]["bufferView"] = 0
     assert not survives(made.glb())
+
+
+def quickly(make: Callable[[], object], seconds: float = 5) -> None:
+    """Run `make` and see that it takes no more of the processor than a linear step would, by far."""
+    start = time.process_time()
+    make()
+    assert time.process_time() - start < seconds
+
+
+def test_brackets_without_end_are_refused_before_they_take_memory() -> None:
+    text = b'{"asset": {"version": "2.0"}, "extras": [' + b"[]," * 3_000_000 + b"[]]}"
+    with pytest.raises(GltfError, match="at most 2000000 values, got about 6"):
+        read_gltf(text)
+
+
+def test_thousands_of_accessors_over_the_same_indices_are_refused_quickly() -> None:
+    made = gltf.triangle()
+    zeros = made.view(bytes(8_000_000))
+    position = made.root["meshes"][0]["primitives"][0]["attributes"]
+    for start in range(0, 20_000, 2):
+        item = {"bufferView": zeros, "byteOffset": start, "componentType": 5123, "type": "SCALAR", "count": 3_900_000}
+        indices = made.add("accessors", **item)
+        made.root["meshes"][0]["primitives"].append({"attributes": position, "indices": indices})
+    data = made.glb()
+    with pytest.raises(GltfError, match="share few bytes"):
+        quickly(lambda: read_gltf(data))
+
+
+def test_many_nodes_of_a_mesh_of_many_primitives_are_imported_quickly() -> None:
+    made = gltf.shared(5_000)
+    mesh = made.root["meshes"][0]
+    mesh["primitives"] = mesh["primitives"] * 1_000
+    data = made.glb()
+    quickly(lambda: read_gltf(data), 10)
+
+
+def test_many_leaves_at_the_end_of_a_long_chain_are_rooted_quickly() -> None:
+    made = gltf.Builder()
+    for index in range(10_000):
+        made.node(children=[index + 1] if index < 9_999 else list(range(10_000, 20_000)))
+    for _ in range(10_000):
+        made.node(root=True)
+    data = made.glb()
+    quickly(lambda: read_gltf(data), 10)

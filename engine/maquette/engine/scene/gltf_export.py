@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from maquette.engine.scene.geometry import decompose, from_gltf
 from maquette.engine.scene.gltf_copy import Copier
 from maquette.engine.scene.gltf_extensions import INSTANCING, LIGHTS, VISIBILITY, may_refer
 from maquette.engine.scene.gltf_file import GltfFile, Json
@@ -113,6 +114,8 @@ class _Export:
     def _node(self, name: str) -> Json:
         node = self._nodes[name]
         made: Json = {"name": node["name"]} | _transform(node)
+        if "matrix" in made and decompose(from_gltf(made["matrix"])) is None:
+            self._warn(f"node {name}: its matrix has no translation, rotation and scale: some readers refuse it")
         note = {"id": name}
         if name not in self._selection.bare:
             made |= self._content(name, node)
@@ -177,7 +180,13 @@ class _Export:
             return self._shape(mesh, self._materials.of_slot(slots))
         if (found := self._sources.find("meshes", mesh)) is None:
             return None
-        copier, index = found
+        # by slots first, so that ten thousand nodes of a mesh of a thousand primitives cost a lookup each
+        asked = (found[0].name, found[1], tuple(sorted(slots.items())))
+        if asked not in self._meshes:
+            self._meshes[asked] = self._mesh_with(*found, slots)
+        return self._meshes[asked]
+
+    def _mesh_with(self, copier: Copier, index: int, slots: Mapping[str, str]) -> int:
         primitives = copier.file.items("meshes")[index]["primitives"]
         materials = self._materials.of_slots(slots, primitives, copier)
         key = (copier.name, index, *materials)

@@ -27,8 +27,9 @@ MAGIC = b"glTF"
 JSON_CHUNK = 0x4E4F534A
 BIN_CHUNK = 0x004E4942
 
-JSON_LIMIT = 64 * 1024 * 1024
-"""Bytes of the JSON part; ten thousand nodes take about two megabytes, a .gltf carries its buffers in it too."""
+VALUE_LIMIT = 2_000_000
+"""Values in the JSON part: ten thousand nodes have some hundred thousand. Each costs Python 50 bytes or more, so that
+a file of nothing but brackets would take twenty times its size."""
 
 DEPTH_LIMIT = 64
 """Nested values. The core format needs twelve, extensions a few more; Python's recursion ends at a thousand."""
@@ -151,8 +152,9 @@ def _chunks(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _parse(text: bytes) -> Json:
-    if len(text) > JSON_LIMIT:
-        raise GltfError("JSON", f"at most {JSON_LIMIT} bytes", len(text))
+    # counted before anything is made of them; what is inside strings counts too, but base64 has none of these
+    if (values := sum(map(text.count, (b",", b"[", b"{")))) > VALUE_LIMIT:
+        raise GltfError("JSON", f"at most {VALUE_LIMIT} values", f"about {values}")
     try:
         root = json.loads(text.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:

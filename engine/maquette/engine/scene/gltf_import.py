@@ -12,6 +12,7 @@ All nodes of one import share an instance id: an animation or a skin of the asse
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Nodes and materials by their new ids, ready to be added to a scene document once `assets` are stored."""
+    """Nodes and materials by their new ids, ready to be added to a scene document once `assets` are stored.
+
+    Nodes share values (the slots of one mesh, one light): they are to be copied, not changed.
+    """
 
     nodes: Mapping[str, Json]
     materials: Mapping[str, Json]
@@ -91,6 +95,10 @@ class _Import:
         self._keep_ids = keep_ids
         self._instance = mint(random)
         self._used: set[str] = set()
+        self._slots_of: dict[int, dict[str, str]] = {}
+        self._judged: dict[
+            tuple[str, int], tuple[Any, str | None]
+        ] = {}  # holds the value, so that its id stays its own
         self._warnings: list[str] = []
 
     def run(self, parent: str | None, after: str | None) -> Imported:
@@ -184,12 +192,14 @@ class _Import:
         return None if data is None else bytes(data)
 
     def _slots(self, mesh: int) -> dict[str, str]:
-        primitives = self._file.items("meshes")[mesh]["primitives"]
-        return {
-            str(index): self._materials[primitive["material"]]
-            for index, primitive in enumerate(primitives)
-            if "material" in primitive
-        }
+        if mesh not in self._slots_of:
+            primitives = self._file.items("meshes")[mesh]["primitives"]
+            self._slots_of[mesh] = {
+                str(index): self._materials[primitive["material"]]
+                for index, primitive in enumerate(primitives)
+                if "material" in primitive
+            }
+        return self._slots_of[mesh]
 
     # --- the rest ----------------------------------------------------------------------------------------------
 
@@ -201,12 +211,25 @@ class _Import:
         """The fields that a scene takes; the others stay in the asset alone (rule 4)."""
         fitting = {}
         for field, value in fields.items():
+            if (fault := self._fault(kind, field, value)) is None:
+                fitting[field] = value
+            else:
+                self._warnings.append(f"{place}: {field} was left out of the scene: {fault}")
+        return fitting
+
+    def _fault(self, kind: Kind, field: str, value: Any) -> str | None:
+        """What the schema has against a value. One that nodes share (a light, the slots of a mesh) is judged once."""
+        key = (field, id(value))
+        if key not in self._judged:
+            fault = None
             try:
                 check_field(kind, field, value)
-                fitting[field] = value
             except SchemaError as error:
-                self._warnings.append(f"{place}: {field} was left out of the scene: {error}")
-        return fitting
+                fault = str(error)
+            if not isinstance(value, dict):
+                return fault
+            self._judged[key] = (value, fault)
+        return self._judged[key][1]
 
     def _extras(self, source: Json) -> Json:
         return {} if (extras := extras_of(source)) is None else {"extras": extras}
@@ -255,26 +278,24 @@ def default_roots(file: GltfFile) -> tuple[list[int], list[str]]:
         if index != chosen
     ]
     listed = scenes[chosen].get("nodes", [])
-    tops = set(listed)
-    roots = [index for index in listed if tops.isdisjoint(_ancestors(index, parents))]
+    below = set(reached(file, [child for index in listed for child in file.items("nodes")[index].get("children", [])]))
+    roots = [index for index in listed if index not in below]
     left_out = len(file.items("nodes")) - len(reached(file, roots))
     if left_out:
         warnings.append(f"{left_out} nodes are not in the default scene and were left out")
     return roots, warnings
 
 
-def _ancestors(node: int, parents: Mapping[int, int]) -> Iterator[int]:
-    while node in parents:
-        node = parents[node]
-        yield node
-
-
 def reached(file: GltfFile, roots: list[int]) -> list[int]:
-    """The nodes at and below `roots`."""
-    found = list(roots)
-    for index in found:  # grows while it is walked
-        found.extend(file.items("nodes")[index].get("children", []))
-    return found
+    """The nodes at and below `roots`, each once."""
+    found = dict.fromkeys(roots)
+    waiting = list(found)
+    while waiting:
+        children = file.items("nodes")[waiting.pop()].get("children", [])
+        new = [child for child in children if child not in found]
+        found.update(dict.fromkeys(new))
+        waiting.extend(new)
+    return list(found)
 
 
 def count(file: GltfFile, nodes: list[int]) -> Counts:
@@ -284,7 +305,7 @@ def count(file: GltfFile, nodes: list[int]) -> Counts:
     return Counts(
         nodes=len(shown),
         meshes=len(set(meshes)),
-        triangles=sum(triangles(file, mesh) for mesh in meshes),
+        triangles=sum(triangles(file, mesh) * times for mesh, times in Counter(meshes).items()),
         skins=len({node["skin"] for node in shown if "skin" in node}),
         animations=len(file.items("animations")),
         materials=len(file.items("materials")),
