@@ -13,89 +13,25 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import cast
 
 import msgpack
 
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, Vector, as_list, read_deletes
 from maquette.engine.errors import InvalidInput, MalformedUpdate
 from maquette.engine.fits import ALL_TYPES, holders, names
-from maquette.engine.runs import Location, Runs, Spans, Tables, content_of, kind_of, pack, unpack
-from maquette.engine.update import Content, Id, Struct, Update, low_surrogates
+from maquette.engine.reading import Erased, Hole, Reading, Write, holds, kind_of, seams, take_pairs, type_ref_of
+from maquette.engine.runs import Location, Runs, Spans, Tables, content_of, pack, unpack
+from maquette.engine.update import Content, Id, Struct, Update
+
+__all__ = ["MAX_TYPE_DEPTH", "Erased", "Hole", "Index", "Location", "Write"]
 
 MAX_TYPE_DEPTH = 100
 """Shared types inside one another. pycrdt overflows its stack at 32,000 and Python's `to_py` at some hundreds."""
 
 _FORMAT = 1
 _GONE = frozenset((Content.GC, Content.DELETED))
-
-Why: TypeAlias = Literal["clock", "origin", "right origin", "parent", "deletion"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """The first id that neither the index nor the update holds (rule D3), and what in the update refers to it."""
-
-    client: int
-    clock: int
-    why: Why
-
-
-class Write(NamedTuple):
-    """A struct with its location. `parent` is None when it lies nowhere. A tuple, because each edit makes some."""
-
-    id: Id
-    length: int
-    parent: str | Id | None
-    key: str | None
-    content: Content
-    struct: Struct
-
-
-class Erased(NamedTuple):
-    """`length` clocks that an update deletes, of one kind in one location. `fresh`: the same update brought them."""
-
-    client: int
-    clock: int
-    length: int
-    parent: str | Id | None
-    key: str | None
-    content: Content
-    type_ref: int | None
-    fresh: bool
-
-
-class _Reading:
-    """One update as the index sees it: its writes, each behind all that it refers to, and the hole that stops them."""
-
-    __slots__ = ("_clocks", "_groups", "hole", "pairs", "state", "update", "writes")
-
-    def __init__(self, update: Update) -> None:
-        self.update = update
-        self.hole: Hole | None = None
-        self.state: dict[int, int] = {}  # the next clock of each client that the update brings structs of
-        self.writes: list[Write] = []
-        self.pairs: dict[int, array[int]] = {}
-        self._groups: dict[int, list[Write]] = {client: [] for client in update.structs}
-        self._clocks: dict[int, list[int]] = {client: [] for client in update.structs}
-
-    def take(self, write: Write) -> None:
-        client, clock = write.id
-        self.state[client] = clock + write.length
-        self.writes.append(write)
-        self._clocks[client].append(clock)
-        self._groups[client].append(write)
-        if write.content is Content.STRING:
-            _take_pairs(self.pairs, client, low_surrogates(write.struct.value(), clock))
-
-    def find(self, client: int, clock: int) -> Write | None:
-        clocks = self._clocks.get(client)
-        if not clocks or not clocks[0] <= clock < self.state[client]:
-            return None
-        return self._groups[client][bisect_right(clocks, clock) - 1]
 
 
 class Index:
@@ -114,9 +50,7 @@ class Index:
         self._deleted: dict[int, Spans] = {}
         self._pairs: dict[int, array[int]] = {}  # per client the clocks of low surrogates, in order
         self._tables = Tables()
-        self._reading: _Reading | None = (
-            None  # of the update that was read last; every other question about it needs it
-        )
+        self._reading: Reading | None = None  # of the update that was read last; every other question about it needs it
 
     # --- what is known -------------------------------------------------------------------------------------------
 
@@ -269,7 +203,7 @@ class Index:
         for client, ranges in update.ranges.items():
             self._delete(client, ranges)
         for client, clocks in reading.pairs.items():
-            _take_pairs(self._pairs, client, clocks)
+            take_pairs(self._pairs, client, clocks)
         self._reading = None
         if deletes is not None:
             self.note_deletes(deletes)
@@ -286,15 +220,15 @@ class Index:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, update: Update) -> _Reading:
+    def _read(self, update: Update) -> Reading:
         reading = self._reading
         if reading is None or reading.update is not update:
-            reading = self._reading = _Reading(update)
+            reading = self._reading = Reading(update)
             self._resolve(reading)
             reading.hole = reading.hole or self._hole_in_deletes(update.ranges, reading.state)
         return reading
 
-    def _resolve(self, reading: _Reading) -> None:
+    def _resolve(self, reading: Reading) -> None:
         """Yjs' order of integration: a struct that refers to another client's waits until that one is in."""
         groups, state = reading.update.structs, reading.state
         for client in groups:
@@ -354,7 +288,7 @@ class Index:
                 return Hole(client, known, "deletion")
         return None
 
-    def _placed(self, struct: Struct, reading: _Reading) -> Write:
+    def _placed(self, struct: Struct, reading: Reading) -> Write:
         parent, key = struct.parent, struct.key
         neighbour = struct.origin or struct.right_origin
         if neighbour is not None:
@@ -363,21 +297,21 @@ class Index:
             parent = key = None
         return Write((struct.client, struct.clock), struct.length, parent, key, struct.content, struct)
 
-    def _locate(self, item: Id, reading: _Reading) -> tuple[str | Id | None, str | None]:
+    def _locate(self, item: Id, reading: Reading) -> tuple[str | Id | None, str | None]:
         found = self._find(item)
         if found is None:
             write = reading.find(*item)
             return (None, None) if write is None else (write.parent, write.key)
         return self._tables.location(*found[0].place(found[1])) or (None, None)
 
-    def _kind(self, item: Id, reading: _Reading) -> int:
+    def _kind(self, item: Id, reading: Reading) -> int:
         found = self._find(item)
         if found is not None:
             return found[0].kinds[found[1]]
         write = reading.find(*item)
-        return Content.GC if write is None else _kind_of(write)
+        return Content.GC if write is None else kind_of(write)
 
-    def _hit(self, client: int, clock: int, end: int, reading: _Reading) -> Iterator[Erased]:
+    def _hit(self, client: int, clock: int, end: int, reading: Reading) -> Iterator[Erased]:
         runs = self._runs.get(client)
         if runs is not None and clock < runs.end:
             for run, start, length in runs.between(clock, min(end, runs.end)):
@@ -387,15 +321,15 @@ class Index:
             clock = runs.end
         while clock < end and (write := reading.find(client, clock)) is not None:
             last = min(end, write.struct.end)
-            content, type_ref = content_of(_kind_of(write))
+            content, type_ref = content_of(kind_of(write))
             yield Erased(client, clock, last - clock, write.parent, write.key, content, type_ref, fresh=True)
             clock = last
 
     # --- what fits -----------------------------------------------------------------------------------------------
 
-    def _misfit(self, write: Write, reading: _Reading, roots: dict[str, int]) -> str | None:
+    def _misfit(self, write: Write, reading: Reading, roots: dict[str, int]) -> str | None:
         parent, struct = write.parent, write.struct
-        fitting = holders(write.content, write.key, _type_ref_of(write))
+        fitting = holders(write.content, write.key, type_ref_of(write))
         if isinstance(parent, str):
             held = roots.get(parent, self._root(parent))
             if not held:
@@ -421,7 +355,7 @@ class Index:
         """The types that a root can still be, as a mask."""
         return self._roots.get(name, 0 if self._closed else ALL_TYPES)
 
-    def _depth(self, write: Write, reading: _Reading) -> int:
+    def _depth(self, write: Write, reading: Reading) -> int:
         """The types around a write, counted up to one more than allowed."""
         depth, parent = 1, write.parent
         while isinstance(parent, tuple) and depth <= MAX_TYPE_DEPTH:
@@ -429,16 +363,16 @@ class Index:
             parent = self._locate(parent, reading)[0]
         return depth
 
-    def _torn_pair(self, reading: _Reading) -> str | None:
-        for client, clock in _seams(reading.update):
+    def _torn_pair(self, reading: Reading) -> str | None:
+        for client, clock in seams(reading.update):
             if self._is_inside_pair(client, clock, reading):
                 return f"expected whole characters, got half a surrogate pair at {(client, clock)}"
         return None
 
-    def _is_inside_pair(self, client: int, clock: int, reading: _Reading) -> bool:
-        if _holds(reading.pairs.get(client), clock):
+    def _is_inside_pair(self, client: int, clock: int, reading: Reading) -> bool:
+        if holds(reading.pairs.get(client), clock):
             return True
-        return _holds(self._pairs.get(client), clock) and not self.is_deleted((client, clock))
+        return holds(self._pairs.get(client), clock) and not self.is_deleted((client, clock))
 
     # --- taking in -----------------------------------------------------------------------------------------------
 
@@ -447,12 +381,12 @@ class Index:
         runs = self._runs.get(client)
         if runs is None:
             runs = self._runs[client] = Runs()
-        runs.append(write.length, _kind_of(write), self._tables.place(write.parent, write.key))
+        runs.append(write.length, kind_of(write), self._tables.place(write.parent, write.key))
         if write.content in _GONE:
             self._delete(client, [(clock, write.length)])
         parent = write.parent
         if isinstance(parent, str) and not self._closed:
-            self._roots[parent] = self._root(parent) & holders(write.content, write.key, _type_ref_of(write))
+            self._roots[parent] = self._root(parent) & holders(write.content, write.key, type_ref_of(write))
 
     def _delete(self, client: int, ranges: list[Range] | Vector) -> None:
         spans = self._deleted.get(client)
@@ -494,37 +428,3 @@ class Index:
         except (zlib.error, ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
             raise InvalidInput(f"index: expected an encoded index, got {error!r}") from error
         return index
-
-
-def _type_ref_of(write: Write) -> int | None:
-    return write.struct.value() if write.content is Content.TYPE else None
-
-
-def _kind_of(write: Write) -> int:
-    return kind_of(write.content, _type_ref_of(write))
-
-
-def _seams(update: Update) -> Iterator[Id]:
-    """The clocks before which an update cuts what is there in two."""
-    for structs in update.structs.values():
-        for struct in structs:
-            if struct.origin is not None:
-                yield struct.origin[0], struct.origin[1] + 1
-            if struct.right_origin is not None:
-                yield struct.right_origin
-    for client, ranges in update.ranges.items():
-        for clock, length in as_list(ranges):
-            yield client, clock
-            yield client, clock + length
-
-
-def _take_pairs(pairs: dict[int, array[int]], client: int, clocks: array[int]) -> None:
-    if clocks:
-        pairs.setdefault(client, array("I")).extend(clocks)
-
-
-def _holds(clocks: array[int] | None, clock: int) -> bool:
-    if clocks is None:
-        return False
-    at = bisect_right(clocks, clock) - 1
-    return at >= 0 and clocks[at] == clock

@@ -209,11 +209,6 @@ def unpack(packed: bytes) -> array[int]:
     return column
 
 
-def kind_of(content: Content, type_ref: int | None) -> int:
-    """A kind as `Runs` keeps it."""
-    return content if type_ref is None else content | type_ref << 4
-
-
 def content_of(kind: int) -> tuple[Content, int | None]:
     """The content of a kind, and the type ref when it is a type."""
     content = Content(kind & 15)
