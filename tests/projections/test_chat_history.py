@@ -68,7 +68,9 @@ async def chat(log: EventLog, tmp_path: Path) -> AsyncIterator[Chat]:
 
 
 async def test_a_message_is_read_as_it_was_posted(chat: Chat) -> None:
-    await chat.edit(posted(1, "hi", thread="m0", mentions=["bob"], attachments=[{"name": "a.png"}], notice=True))
+    await chat.edit(
+        posted(1, "hi", thread="m0", mentions=["bob"], attachments=[{"name": "a.png"}], notice=True, edited=1500.0)
+    )
     assert await chat.reads.message("t", "s", "m1") == Message(
         id="m1",
         number=1,
@@ -81,7 +83,7 @@ async def test_a_message_is_read_as_it_was_posted(chat: Chat) -> None:
         mentions=("bob",),
         attachments=({"name": "a.png"},),
         notice=True,
-        edited=None,
+        edited=1500,
         deleted=None,
         reactions={},
     )

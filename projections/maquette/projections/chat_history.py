@@ -170,6 +170,7 @@ def _message(place: Place, change: Change) -> dict[str, Any]:
         "mentions": change.get("mentions"),
         "attachments": change.get("attachments"),
         "notice": bool(change.get("notice")),
+        "edited": milliseconds(change.get("edited")),  # an import brings what was edited elsewhere
     }
 
 

@@ -94,6 +94,10 @@ class ChatReads:
             raise NotFound("message", message)
         return found[0]
 
+    async def epoch_of(self, tenant: str, space: str, message: str) -> int:
+        """The page of the chain that holds a message: where to write about it. Raises NotFound."""
+        return await self._view.read(partial(_epoch_of, tenant, space, message))
+
     async def count(self, tenant: str, space: str) -> int:
         """How many messages the conversation has, without the deleted ones."""
         return await self._view.read(partial(_count, tenant, space))
@@ -180,6 +184,13 @@ def _message(row: Row[tuple[Any, ...]], given: Given) -> Message:
         deleted=deleted,
         reactions=given if deleted is None else {},
     )
+
+
+def _epoch_of(tenant: str, space: str, message: str, connection: Connection) -> int:
+    row = connection.execute(_select(tenant, space, [messages.c.id == message], 1, True)).first()
+    if row is None:
+        raise NotFound("message", message)
+    return int(row.page)
 
 
 def _count(tenant: str, space: str, connection: Connection) -> int:
