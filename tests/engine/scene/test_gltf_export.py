@@ -312,6 +312,19 @@ def test_a_shape_becomes_a_mesh_and_a_shape_again() -> None:
     assert [fields["mesh"] for fields in again.nodes.values()] == [{"shape": "sphere", "radius": 2.0}] * 2
 
 
+def test_shapes_of_many_colours_share_their_geometry_and_come_back() -> None:
+    scene = Scene()
+    for index in range(100):
+        scene.materials[f"paint{index}"] = {"name": f"Paint {index}"}
+        place, slots = (None, f"V{index + 100}"), {"0": f"paint{index}"}
+        scene.nodes[f"ball{index}"] = new_node("mesh", "Ball", place, mesh={"shape": "sphere"}, slots=slots)
+    exported = scene.export()
+    assert (exported.counts.meshes, len(root_of(exported)["accessors"])) == (100, 4)
+    again = read_gltf(exported.data, keep_ids=True)
+    assert all(fields["mesh"] == {"shape": "sphere"} for fields in again.nodes.values())
+    assert again.nodes["ball7"]["slots"] == {"0": "paint7"}
+
+
 def test_a_shape_that_another_program_edited_stays_a_mesh() -> None:
     scene = Scene()
     scene.nodes["box"] = new_node("mesh", "Box", (None, "V"))

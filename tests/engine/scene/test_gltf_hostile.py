@@ -171,3 +171,12 @@ def test_many_leaves_at_the_end_of_a_long_chain_are_rooted_quickly() -> None:
         made.node(root=True)
     data = made.glb()
     quickly(lambda: read_gltf(data), 10)
+
+
+def test_notes_that_claim_vast_shapes_are_not_believed() -> None:
+    made = gltf.shared(2_000)
+    for index, node in enumerate(made.root["nodes"]):
+        shape = {"shape": "torus", "radius": index + 1, "radial_segments": 512, "tubular_segments": 512}
+        node["extras"] = {"maquette": {"shape": shape}}
+    data = made.glb()
+    quickly(lambda: read_gltf(data, keep_ids=True))

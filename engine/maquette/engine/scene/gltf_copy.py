@@ -29,6 +29,7 @@ from maquette.engine.scene.gltf_output import Output, extension_names
 Warn = Callable[[str], None]
 
 CARRIED = UNDERSTOOD - INDEXED
+PNG_SIGNATURE = b"\x89PNG"
 
 
 class Copier:
@@ -126,6 +127,7 @@ class Copier:
         copied = self.rest(source, "image")
         if "uri" in source:
             kind, data = decode_data_uri(copied.pop("uri"), "/images")
+            kind = kind or ("image/png" if data.startswith(PNG_SIGNATURE) else "image/jpeg")
             copied |= {"bufferView": self._output.add_view(data), "mimeType": source.get("mimeType", kind)}
         else:
             copied["bufferView"] = self.view(source["bufferView"])

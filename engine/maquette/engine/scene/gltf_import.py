@@ -11,6 +11,7 @@ All nodes of one import share an instance id: an animation or a skin of the asse
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -96,9 +97,11 @@ class _Import:
         self._instance = mint(random)
         self._used: set[str] = set()
         self._slots_of: dict[int, dict[str, str]] = {}
-        self._judged: dict[
-            tuple[str, int], tuple[Any, str | None]
-        ] = {}  # holds the value, so that its id stays its own
+        # by field and id(value); holds the value too, so that nothing else gets its id
+        self._judged: dict[tuple[str, int], tuple[Any, str | None]] = {}
+        self._shapes: dict[tuple[tuple[int | None, int | None], str], bool] = {}
+        # what an export of ours holds of shapes fits into it; a file that claims more is not believed
+        self._shape_budget = len(data)
         self._warnings: list[str] = []
 
     def run(self, parent: str | None, after: str | None) -> Imported:
@@ -143,7 +146,7 @@ class _Import:
     def _node(self, source: Json, index: int, place: list[Any]) -> Json:
         note = note_of(source) if self._keep_ids else {}
         content = self._content(source)
-        if "mesh" in source and (shape := note.get("shape")) is not None and self._is_shape(source["mesh"], shape):
+        if "mesh" in source and isinstance(shape := note.get("shape"), dict) and self._is_shape(source["mesh"], shape):
             content["mesh"] = shape
         fields = {
             "name": source.get("name", "")[:MAX_NAME] or f"Node {index}",
@@ -172,24 +175,28 @@ class _Import:
             content["light"] = self._file.root["extensions"][LIGHTS]["lights"][light["light"]]
         return content
 
-    def _is_shape(self, mesh: int, shape: Any) -> bool:
+    def _is_shape(self, mesh: int, shape: Json) -> bool:
         """Whether the mesh is still what `shape` makes: another program may have edited it and kept our note."""
-        try:
-            check_field("node", "mesh", shape)
-            made = triangulate(shape) if isinstance(shape, dict) else None
-        except SchemaError:
+        primitive, *others = self._file.items("meshes")[mesh]["primitives"]
+        views = self._view_of(primitive["attributes"].get("POSITION")), self._view_of(primitive.get("indices"))
+        if others or None in views or self._fault("node", "mesh", shape) is not None:
             return False
-        primitives = self._file.items("meshes")[mesh]["primitives"]
-        if made is None or len(primitives) != 1 or "indices" not in primitives[0]:
-            return False
-        positions = self._bytes(primitives[0]["attributes"].get("POSITION"))
-        return positions == made.positions.tobytes() and self._bytes(primitives[0]["indices"]) == made.indices.tobytes()
+        # meshes that differ in their material alone share the views, and are judged once
+        key = (views, json.dumps(shape, sort_keys=True))
+        if key not in self._shapes and self._shape_budget >= 0:
+            made = triangulate(shape)
+            self._shape_budget -= made.positions.nbytes + made.indices.nbytes
+            parts = made.positions.tobytes(), made.indices.tobytes()
+            self._shapes[key] = all(map(self._holds, views, parts))
+        return self._shapes.get(key, False)
 
-    def _bytes(self, accessor: int | None) -> bytes | None:
-        """The bytes of an accessor's whole view; None when it has none."""
-        view = None if accessor is None else self._file.items("accessors")[accessor].get("bufferView")
+    def _holds(self, view: int | None, part: bytes) -> bool:
         data = None if view is None else self._file.view(view)
-        return None if data is None else bytes(data)
+        return data is not None and data.nbytes == len(part) and data.tobytes() == part
+
+    def _view_of(self, accessor: int | None) -> int | None:
+        view: int | None = None if accessor is None else self._file.items("accessors")[accessor].get("bufferView")
+        return view
 
     def _slots(self, mesh: int) -> dict[str, str]:
         if mesh not in self._slots_of:

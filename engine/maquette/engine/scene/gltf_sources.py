@@ -47,9 +47,9 @@ class Sources:
     def finish(self) -> None:
         """Carry what belongs to the files as a whole: their copyright, and root extensions that hold no index."""
         files = [copier.file for copier in self._copiers.values() if copier is not None]
-        notes = dict.fromkeys(note for file in files if isinstance(note := file.root["asset"].get("copyright"), str))
+        notes = {note for file in files if isinstance(note := file.root["asset"].get("copyright"), str)}
         if notes:
-            self._output.root["asset"]["copyright"] = "; ".join(notes)
+            self._output.root["asset"]["copyright"] = "; ".join(sorted(notes))
         for file in files:
             for name, value in file.root.get("extensions", {}).items():
                 if name not in INDEXED:
