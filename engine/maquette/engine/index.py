@@ -14,7 +14,6 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
 
 import msgpack
 
@@ -188,7 +187,7 @@ class Index:
             raise InvalidInput("misfit: expected the writes of the update that was read last")
         roots: dict[str, int] = {}
         for write in writes:
-            reason = None if write.parent is None else self._misfit(write, reading, roots)
+            reason = self._misfit(write, reading, roots)
             if reason is not None:
                 return f"{write.content.name.lower()} at {write.id}: {reason}"
         if self._pairs or reading.pairs:
@@ -335,11 +334,13 @@ class Index:
             if not held:
                 return f"expected one of the roots {sorted(self._roots)}, got {parent!r}"
             roots[parent] = held & fitting
+        elif parent is not None:
+            kind = self._kind(parent, reading)
+            if kind & 15 != Content.TYPE:
+                return f"expected a shared type as parent, got {content_of(kind)[0].name.lower()} at {parent}"
+            held = 1 << (kind >> 4)
         else:
-            content, type_ref = content_of(self._kind(cast(Id, parent), reading))
-            if type_ref is None:
-                return f"expected a shared type as parent, got {content.name.lower()} at {parent}"
-            held = 1 << type_ref
+            return None
         if not held & fitting:
             where = "without a key" if write.key is None else f"at key {write.key!r}"
             return f"expected to lie {where} in {names(fitting)}, got {names(held)}"
