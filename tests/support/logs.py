@@ -71,6 +71,11 @@ def copy_running(folder: Path, target: Path) -> Path:
     return target
 
 
+def names(folder: Path) -> list[str]:
+    """What the folder holds."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def flip(path: Path, byte: int, bit: int = 0) -> None:
     """Turn one bit of the file."""
     with path.open("r+b") as file:
