@@ -117,6 +117,12 @@ def test_roots_are_put_where_the_caller_says() -> None:
     assert min(orders) > "V9"
 
 
+def test_a_sibling_at_the_end_of_all_orders_does_not_stop_an_import() -> None:
+    imported = read_gltf(gltf.shared(3).glb(), after="z" * 256)
+    orders = [fields["place"][1] for fields in imported.nodes.values()]
+    assert orders == sorted(orders)
+
+
 def test_the_same_randomness_gives_the_same_scene() -> None:
     data = gltf.skinned().glb()
     assert read_gltf(data, random=seeded(1)) == read_gltf(data, random=seeded(1))

@@ -140,7 +140,10 @@ class _Import:
         return found
 
     def _placed(self, nodes: list[int], parent: str | None, after: str | None) -> Iterator[tuple[int, list[Any]]]:
-        orders = order.many(len(nodes), after, None, self._random)
+        try:
+            orders = order.many(len(nodes), after, None, self._random)
+        except order.NoRoom:  # somebody put a node at the very end of all orders; that must not stop imports
+            orders = order.many(len(nodes), None, None, self._random)
         return ((index, [parent, place]) for index, place in zip(nodes, orders, strict=True))
 
     def _node(self, source: Json, index: int, place: list[Any]) -> Json:
