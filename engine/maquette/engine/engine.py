@@ -110,6 +110,16 @@ class Engine:
             limits=limits,
         )
 
+    @classmethod
+    async def open_readonly(cls, folder: Path) -> Self:
+        """Open the log in `folder` for reading, beside the server that writes it or without one (L5).
+
+        Spaces are as they were when they were first asked for. Raises LogTooNew, LogDamaged, LogLost, LogError.
+        """
+        log = await SqliteLog.open_readonly(folder)
+        assets = AssetStore(folder / "assets") if (folder / "assets").is_dir() else MemoryAssets()
+        return cls(log, assets, SnapshotStore(folder / "snapshots", writable=False), node=os.urandom(16))
+
     async def __aenter__(self) -> Self:
         self._start(self._sweep())
         return self
@@ -232,17 +242,24 @@ class Engine:
         self._open[stream] = _Open(document, Pens(document, self.node), saved)
         return document
 
-    async def replica(self, space: Space, record: DocumentRecord, epoch: int) -> Replica:
-        """A copy of the document as it is in the log now, for the caller alone: it is not kept, and not kept up."""
-        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record)
+    async def replica(
+        self, space: Space, record: DocumentRecord, epoch: int, *, revision: int | None = None
+    ) -> Replica:
+        """A copy of the document as it is in the log now, or was at `revision`, for the caller alone: it is not kept,
+        and not kept up. Raises InvalidInput for a revision that the stream does not have."""
+        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record, revision)
         return replica
 
-    async def _replayed(self, stream: str, record: DocumentRecord) -> tuple[Replica, int]:
-        """The replica at the end of its stream, and the revision of the snapshot that it began with."""
+    async def _replayed(self, stream: str, record: DocumentRecord, revision: int | None = None) -> tuple[Replica, int]:
+        """The replica at `revision` or the end of its stream, and the revision of the snapshot that it began with."""
         head = await self.log.revision(stream)
+        if revision is not None:
+            if not 0 <= revision <= head:
+                raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
+            head = revision
         replica = self._snapshots.load(stream, record.kind, client_id(self.node, stream, SERVER.id), head)
         saved = replica.revision
-        async for page in self.log.read(stream, after=saved):
+        async for page in self.log.read(stream, after=saved, until=revision):
             for number, event in enumerate(page):
                 replica.replay(event)
                 if number % _SLICE == _SLICE - 1:

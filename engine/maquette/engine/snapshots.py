@@ -27,14 +27,18 @@ _log = logging.getLogger(__name__)
 
 
 class SnapshotStore:
-    """Snapshots in a folder, one file for each stream; without a folder, none are kept."""
+    """Snapshots in a folder, one file for each stream; without a folder, none are kept.
 
-    def __init__(self, folder: Path | None) -> None:
+    One that is not `writable` belongs to another process and is only read.
+    """
+
+    def __init__(self, folder: Path | None, *, writable: bool = True) -> None:
         self._folder = folder
+        self._writable = writable
 
     def save(self, stream: str, replica: Replica) -> None:
         """Keep `replica` as it is now, in place of an older snapshot of the stream."""
-        if self._folder is None:
+        if self._folder is None or not self._writable:
             return
         body = msgpack.packb(
             {
@@ -62,7 +66,6 @@ class SnapshotStore:
         replica.index = Index.decode(kept["index"])
         replica.claims = Claims.from_plain(kept["claims"])
         replica.memory = kind.remembered(kept["memory"])
-        replica.memory.clients = len(replica.index.clients)
         replica.revision = kept["revision"]
         replica.ready()
         return replica
