@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, Text, cast, select, tuple_
 
 from maquette.engine.errors import InvalidInput, NotFound
 from maquette.engine.scene.geometry import Floats, local_matrices, world_matrices
@@ -93,6 +93,10 @@ class SceneReads:
     ) -> dict[str, Fields]:
         """Up to `limit` comments by id, from behind the id `after`. Raises as `nodes` does."""
         return await self._view.read(partial(_items, comments, tenant, space, after, _checked(limit)))
+
+    async def names_asset(self, tenant: str, space: str, asset: str) -> bool:
+        """Whether a node, a material or a setting of the scene names the asset."""
+        return await self._view.read(partial(_names_asset, tenant, space, asset))
 
 
 def _checked(limit: int) -> int:
@@ -199,3 +203,12 @@ def _items(
     if after is not None:
         found = found.where(table.c.id > after)
     return {row.id: row.fields for row in connection.execute(found)}
+
+
+def _names_asset(tenant: str, space: str, asset: str, connection: Connection) -> bool:
+    for table, column in ((nodes, nodes.c.fields), (materials, materials.c.fields), (scenes, scenes.c.settings)):
+        # an asset's id stands in JSON as it is; `contains` finds it without reading every row into Python
+        named = cast(column, Text).contains(f'"{asset}"', autoescape=True)
+        if connection.execute(select(table.c.tenant).where(*_within(table, tenant, space), named).limit(1)).first():
+            return True
+    return False

@@ -33,3 +33,19 @@ class TooLarge(InvalidInput):
         came = "more" if actual is None else f"{actual} bytes"
         super().__init__(f"body: expected at most {limit} bytes, got {came}")
         self.limit = limit
+
+
+class MalformedBody(InvalidInput):
+    """A request's body is not JSON (RFC 8259), or JSON that UTF-8 cannot hold."""
+
+
+class Conflict(MaquetteError):
+    """What shall be made is there already. Nothing was changed."""
+
+
+class Unavailable(MaquetteError):
+    """What is asked for cannot be answered now; `reasons` say why."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons

@@ -1,0 +1,108 @@
+"""What most routes begin with: who asks, in which space, and with which role; and the way to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+import pycrdt
+from fastapi import Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from maquette.engine.document import Document
+from maquette.engine.events import START, Actor
+from maquette.engine.roles import Role
+from maquette.engine.space import Space
+from maquette.server.auth import enter
+from maquette.server.services import Services, services_of
+from maquette.server.sessions import Session
+
+T = TypeVar("T")
+VIA = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A session inside a space."""
+
+    services: Services
+    session: Session
+    space: Space
+    role: Role
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, by this way in."""
+        return replace(self.session.actor, via=VIA)
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """Tenant and space, as the read models name them."""
+        return self.space.record.tenant, self.space.id
+
+    async def write(self, name: str, edit: Callable[[Document, pycrdt.Doc[Any]], T]) -> tuple[T, str]:
+        """Let `edit` write into the document called `name`; what it returned, and the position once that is on disk.
+
+        Raises OpRefused, NotFound, DocumentMoved, LogError, and what `edit` raises.
+        """
+        if self.role >= Role.COMMENTER:
+            await self.introduce()
+        document = await self.space.open(name)
+        pens = self.services.engine.pens(document)
+        result, receipt = await pens.write(self.actor, self.role, lambda doc: edit(document, doc))
+        position = receipt.position
+        if position == START:  # nothing was new, and the document has not been written since it was opened
+            position = await self.services.engine.log.head()
+        return result, str(position)
+
+    async def introduce(self) -> None:
+        """Let the space know the display name of who acts."""
+        await self.space.name_profile(self.actor, self.session.actor.id, self.session.name)
+
+
+def services(request: Request) -> Services:
+    """What the routes work with; typed by `Request`, which is what FastAPI knows to pass."""
+    return services_of(request)
+
+
+def current_session(request: Request) -> Session:
+    """Who asks. Raises Unauthenticated."""
+    return services_of(request).authenticator.authenticate_connection(request)
+
+
+async def entered(
+    request: Request,
+    space: Annotated[str, Path(description="The space's slug or id.", examples=["demo"], max_length=64)],
+) -> Access:
+    """The space that the path names, for who asks. A visitor's first post into a space makes it.
+
+    Raises Unauthenticated, and NotFound for what may not be known.
+    """
+    kept, session = services_of(request), current_session(request)
+    found, role = await enter(kept.engine, session, space, join=request.method == "POST")
+    return Access(kept, session, found, role)
+
+
+Entered = Annotated[Access, Depends(entered)]
+CurrentSession = Annotated[Session, Depends(current_session)]
+CurrentServices = Annotated[Services, Depends(services)]
+Wait = Annotated[
+    str | None,
+    Query(description="A position that a write answered: the answer reflects it (rule V5).", examples=["42"]),
+]
+
+
+class Body(BaseModel):
+    """What requests send: exact types, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Written(BaseModel):
+    """A write that is on disk."""
+
+    id: str = Field(description="The id of what was written.", examples=["4fT0pQz81Rk"])
+    position: str = Field(
+        description="An opaque token: pass it as `wait` to a read that shall reflect this write.", examples=["42"]
+    )

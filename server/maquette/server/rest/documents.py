@@ -1,0 +1,89 @@
+"""The state of a document over HTTP, now or at any revision of its stream."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import Annotated, Any, Literal
+
+import pycrdt
+from fastapi import APIRouter, Path, Query, Response
+
+from maquette.engine.errors import NotFound
+from maquette.engine.kinds.kind import plain
+from maquette.engine.replica import Replica
+from maquette.engine.space import Space
+from maquette.engine.spaces import DocumentName, DocumentRecord
+from maquette.server.rest.access import Entered
+
+NOTHING = b"\x00"  # the state vector of an empty document
+UPDATE = "application/octet-stream"
+
+router = APIRouter(prefix="/v1/spaces/{space}/documents", tags=["documents"])
+
+
+@router.get(
+    "/{document}/state",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "`{document, epoch, revision, state}`, or the Yjs update that makes the state from nothing.",
+            "content": {
+                "application/json": {
+                    "example": {"document": "scene", "epoch": 1, "revision": 7, "state": {"nodes": {}}}
+                },
+                UPDATE: {},
+            },
+        }
+    },
+)
+async def get_state(
+    access: Entered,
+    document: Annotated[str, Path(description="`chat`, `scene`, `text:NAME`, each perhaps with `@epoch`.")],
+    revision: Annotated[int | None, Query(ge=0, description="Of the document's stream; default: the newest.")] = None,
+    format: Annotated[Literal["json", "update"], Query(description="`update`: a Yjs v1 update.")] = "json",  # noqa: A002  (the query's name)
+) -> Response:
+    """What a document holds, replayed from its stream beside the live one. Old epochs can be read too.
+
+    Of a text document the JSON holds each root as text; for maps, arrays and XML in it, take `format=update`.
+    """
+    record, epoch = _find(access.space, document)
+    async with access.services.heavy:
+        # from the log, never from the live replica: what leaves is on disk (D1)
+        replica = await access.services.engine.replica(access.space, record, epoch, revision=revision)
+    headers = {"Maquette-Revision": str(replica.revision)}
+    if format == "update":
+        return Response(replica.diff(NOTHING), media_type=UPDATE, headers=headers)
+    told = {"document": record.name, "epoch": epoch, "revision": replica.revision, "state": _state(replica)}
+    return Response(to_json(told), media_type="application/json", headers=headers)
+
+
+def _find(space: Space, name: str) -> tuple[DocumentRecord, int]:
+    """Not `Space.resolve`, which keeps writers from old epochs: history stays readable."""
+    wanted = DocumentName.parse(name)
+    record = space.record.documents.get(wanted.name)
+    if record is None or not record.has(wanted.epoch or record.current):
+        raise NotFound("document", name)
+    return record, wanted.epoch or record.current
+
+
+def _state(replica: Replica) -> Any:
+    if replica.kind.roots is not None:
+        return {name: plain(replica.shared(name)) for name in replica.kind.roots}
+    return {name: str(replica.doc.get(name, type=pycrdt.Text)) for name in sorted(replica.doc.keys())}
+
+
+def to_json(value: Any) -> bytes:
+    """JSON of a value as `plain` gives it: bytes as `{"$bytes": base64}`, numbers that JSON lacks as null."""
+    return json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, list) else value
