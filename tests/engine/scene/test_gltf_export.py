@@ -270,6 +270,15 @@ def test_emissive_light_comes_back_exactly(emissive: list[float]) -> None:
     assert material["emissive"] == emissive
 
 
+def test_a_register_that_says_what_the_source_says_leaves_its_spelling() -> None:
+    made = gltf.triangle()
+    made.extend("KHR_materials_emissive_strength")
+    strength = {"KHR_materials_emissive_strength": {"emissiveStrength": 10}}
+    made.root["materials"][0] |= {"emissiveFactor": [0.5, 1, 0], "extensions": strength}
+    material = root_of(Scene(made.glb()).export())["materials"][0]
+    assert (material["emissiveFactor"], material["extensions"]) == ([0.5, 1, 0], strength)
+
+
 def test_textures_are_mapped_wherever_they_are() -> None:
     scene = Scene(gltf.morphing().glb(), gltf.textured().glb())
     other = gltf.textured()
@@ -392,6 +401,18 @@ def test_a_trashed_joint_is_a_bare_node_so_that_the_skin_keeps_its_form() -> Non
     assert [node["name"] for node in root["nodes"]] == ["Base", "Tip", "Strip"]
 
 
+def test_what_hangs_between_a_trashed_joint_and_the_shown_comes_along_bare() -> None:
+    scene = Scene(gltf.skinned().glb())
+    scene.nodes["limb"] = new_node("group", "Limb", (scene.id("Base"), "V"), translation=[0.0, 0.5, 0.0])
+    scene.nodes["other"] = new_node("group", "Other", ("limb", "W"))
+    scene.node("Tip")["place"] = ["limb", "V"]
+    scene.trash("Limb")
+    root = root_of(scene.export())
+    assert [node["name"] for node in root["nodes"]] == ["Base", "Limb", "Tip", "Strip"]
+    assert by_name(root, "Limb")["translation"] == [0, 0.5, 0]
+    assert by_name(root, "Limb")["children"] == [2]
+
+
 def test_a_skin_whose_joint_is_gone_is_given_up_with_a_warning() -> None:
     scene = Scene(gltf.skinned().glb())
     del scene.nodes[scene.id("Tip")]
@@ -430,6 +451,8 @@ def test_an_animation_keeps_the_channels_whose_nodes_are_there() -> None:
     (animation,) = root_of(exported)["animations"]
     assert [channel["target"]["path"] for channel in animation["channels"]] == ["translation"]
     assert len(animation["samplers"]) == 1
+    assert [channel["sampler"] for channel in animation["channels"]] == [0]
+    assert gltf.values(exported.data, animation["samplers"][0]["output"]) == [[0, 0, 0], [0, 3, 0]]
     assert exported.warnings == ("animation 'Bend': 1 of its 2 channels were left out",)
 
 
