@@ -51,6 +51,12 @@ FORMAT = len(MIGRATIONS)
 WRITER_CACHE_KIB = 64 * 1024
 """Holds the inner pages of both indexes of some ten million events, so that an append reads nothing from disk."""
 
+PAGE = 4096
+"""Bytes of a database page: SQLite's default, and what most disks and file systems write at once."""
+
+WAL_PAGES = 16_000
+"""Where SQLite folds the WAL by itself (64 MiB): the writer does it sooner, between two commits."""
+
 BUSY_MS = 5_000
 """How long to wait for a foreign tool that holds SQLite's own lock (Maquette's processes never wait on each other)."""
 
@@ -65,6 +71,7 @@ def open_for_writing(folder: Path, migrations: Sequence[Migration] = MIGRATIONS)
             _require_known(connection, path, len(migrations))
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
             migrate(connection, migrations)
         except BaseException:

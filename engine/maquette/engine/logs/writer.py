@@ -28,7 +28,7 @@ from maquette.engine.log import Appended
 from maquette.engine.logs.decisions import Decisions, Failure, Failures, Ground, Outcome, Place, Proposal, decide
 from maquette.engine.logs.pages import ABSENT, StreamEnd
 from maquette.engine.logs.record import Clock, Record
-from maquette.engine.logs.schema import FORMAT, fault, stream_checksum, transaction
+from maquette.engine.logs.schema import FORMAT, PAGE, fault, stream_checksum, transaction
 from maquette.engine.logs.seal import SALT_BYTES, seal
 from maquette.engine.logs.statements import find_ends, find_places, insert_events, put_streams
 from maquette.engine.logs.witness import Testimony, Witness
@@ -44,6 +44,11 @@ MOST_STREAMS = 65_536
 
 PROBE_SECONDS = 1.0
 """How often an unwritable log tries whether it can write again: soon enough for a person who has just made space."""
+
+
+FOLD_PAGES = 4_000
+"""How far SQLite's WAL grows (16 MiB) before it is folded into the database: the pages that commits have in common
+are then written once. The writer folds when a batch has been answered; by default SQLite does it inside a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Writer:
         self._deliver = deliver
         self._writable = True
         self._failures = Failures()
+        self._unfolded = 0
         self._ends: dict[str, StreamEnd] = {}
         self._newest_stream: int = connection.execute("SELECT coalesce(max(id), 0) FROM streams").fetchone()[0]
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -137,6 +143,8 @@ class Writer:
         while (batch := self.inbox.take(None if self._writable else PROBE_SECONDS)) is not None:
             outcomes = self._commit(batch) if batch else self._probe()
             self._deliver(Settlement(outcomes, self._head.position, self._failures.count, self._writable))
+            if self._unfolded > FOLD_PAGES:
+                self._fold()
 
     def _commit(self, batch: Sequence[Proposal]) -> list[tuple[Future[Appended], Outcome]]:
         self._failures.forget(batch[0].known)
@@ -191,6 +199,8 @@ class Writer:
         self._ends.update(ends)
         self._newest_stream = max(self._newest_stream, *(end.id for end in ends.values()))
         self.commits += 1
+        # a leaf of each index and of `streams` per stream, and the log's own leaves: an estimate is all this needs
+        self._unfolded += 3 + 3 * len(ends) + sum(len(record.data) for record in records) // PAGE
         self._writable = True
         self._testify()
 
@@ -237,6 +247,13 @@ class Writer:
             return lambda: error
         logger.exception("%s: expected to commit, got a defect of the writer", self._path)
         return lambda: LogUnwritable(f"{self._path}: expected to commit, got {error!r}")
+
+    def _fold(self) -> None:
+        self._unfolded = 0
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:  # the events are safe in the WAL; SQLite folds it later
+            logger.warning("%s: expected to fold the WAL, got %s", self._path, error)
 
     def _probe(self) -> list[tuple[Future[Appended], Outcome]]:
         try:
