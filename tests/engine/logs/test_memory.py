@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import pytest
 from hypothesis import settings
 
 from maquette.engine.log import EventLog
@@ -30,6 +31,7 @@ async def sparse(clock: Clock = wall_clock) -> AsyncIterator[EventLog]:
     await log.close()
 
 
+@pytest.mark.smoke
 class TestDense(LogContract):
     def opened(self, clock: Clock) -> AbstractAsyncContextManager[EventLog]:
         return dense(clock)

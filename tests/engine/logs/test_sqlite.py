@@ -39,6 +39,7 @@ async def on_disk(clock: Clock = wall_clock) -> AsyncIterator[EventLog]:
             yield log
 
 
+@pytest.mark.smoke
 class TestSqlite(LogContract):
     def opened(self, clock: Clock) -> AbstractAsyncContextManager[EventLog]:
         return on_disk(clock)

@@ -20,20 +20,28 @@ class WriterLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises LogHeld, which names the holder."""
+        """Raises LogHeld, which names the holder, and OSError where files cannot be locked."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             holder = _holder(self._file)
             os.close(self._file)
-            raise LogHeld(path, holder) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, _signature(), 0)
+            if isinstance(error, BlockingIOError):
+                raise LogHeld(path, holder) from None
+            raise
+        self._sign()
 
     def release(self) -> None:
         """Let another process write."""
         os.close(self._file)
+
+    def _sign(self) -> None:
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, _signature(), 0)
+        except OSError:  # a full disk: the lock holds without a name in it, and the log can still be read
+            pass
 
 
 def _signature() -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from asyncio import Future
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from maquette.engine.errors import InvalidInput, LogClosed
+from maquette.engine.errors import InvalidInput, LogClosed, LogUnwritable
 from maquette.engine.events import START, Event, NewEvent, Position
 from maquette.engine.files import sync_folder
 from maquette.engine.log import Appended
@@ -138,16 +138,17 @@ class SqliteLog:
         """See `EventLog.subscribe`."""
         self._reader.require_open()
         while not self._closing:
-            changed, until = self._changed, await self.head()
-            if after >= until:
-                await self._change(changed)
-                continue
+            changed = self._changed  # taken before the look at the head, so that no commit comes in between
             try:
-                page = await self._page(after, until)
+                until = await self.head()
+                page = await self._page(after, until) if after < until else []
             except LogClosed:
                 return
-            yield page
-            after = page[-1].position
+            if page:
+                yield page
+                after = page[-1].position
+            else:
+                await self._change(changed)
 
     async def revision(self, stream: str) -> int:
         """See `EventLog.revision`."""
@@ -225,9 +226,17 @@ class SqliteLog:
 _READ_ONLY = "{}: expected a log that was opened for writing, this one was opened read-only"
 
 
+@contextmanager
+def _naming_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LogUnwritable(f"{folder}: expected to open a log, got {error}") from error
+
+
 def _open_files(folder: Path, accept_loss: bool) -> _Files:
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as undo:
+    with _naming_disk(folder), ExitStack() as undo:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(folder / LOCK)
         undo.callback(lock.release)
         connection = open_for_writing(folder)
@@ -249,8 +258,5 @@ def _discard(opening: asyncio.Future[_Files]) -> None:
 
 
 def _check_readonly(folder: Path) -> int:
-    connection = open_for_reading(folder)
-    try:
+    with _naming_disk(folder), closing(open_for_reading(folder)) as connection:
         return checked_head(connection, folder).position
-    finally:
-        connection.close()
