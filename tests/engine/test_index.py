@@ -205,6 +205,14 @@ def test_an_item_beside_or_below_garbage_lies_nowhere() -> None:
     assert index.path((6, 2)) == ()
 
 
+def test_g1_an_item_between_garbage_and_a_neighbour_lies_where_pycrdt_puts_it() -> None:
+    """Where the reader took it for garbage, a text in an array went unseen, and pycrdt hung."""
+    index = index_of(update(group(5, 0, gc(1), plain(ONE, parent="list"))), roots={"list": 0})
+    read = read_update(update(group(6, 0, text("x", origin=(5, 0), right=(5, 1)))))
+    assert places(index, read) == [((6, 0), "list", None)]
+    assert index.misfit(index.writes(read)) is not None
+
+
 def test_a_path_leads_from_the_root_by_keys_and_ids() -> None:
     index = index_of(
         update(

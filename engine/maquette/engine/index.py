@@ -5,8 +5,8 @@ without applying them must know, for every item that there ever was, its parent 
 
 Rule 1: the index takes in (`add`) what the replica integrates, in that order, and is stored with its snapshot.
 Rule 2: judge first, then add: `trim`, `hole`, `writes`, `erased` and `misfit` change nothing.
-Rule 3: an item beside or below what was collected as garbage (GC) or blanked lies nowhere: its location is None. That
-        is no error; pycrdt integrates it as garbage too.
+Rule 3: an item below what was collected as garbage (GC) or blanked, or with no neighbour but such, lies nowhere: its
+        location is None. That is no error; pycrdt integrates it as garbage too.
 """
 
 from __future__ import annotations
@@ -289,9 +289,13 @@ class Index:
 
     def _placed(self, struct: Struct, reading: Reading) -> Write:
         parent, key = struct.parent, struct.key
-        neighbour = struct.origin or struct.right_origin
-        if neighbour is not None:
-            parent, key = self._locate(neighbour, reading)
+        left, right = struct.origin, struct.right_origin
+        if left is not None:
+            parent, key = self._locate(left, reading)
+            if parent is None and right is not None:  # as pycrdt does; Yjs makes garbage of it
+                parent, key = self._locate(right, reading)
+        elif right is not None:
+            parent, key = self._locate(right, reading)
         elif isinstance(parent, tuple) and self._kind(parent, reading) & 15 in _GONE:
             parent = key = None
         return Write((struct.client, struct.clock), struct.length, parent, key, struct.content, struct)
