@@ -26,14 +26,14 @@ from maquette.projections.scene_graph import SceneGraph
 from maquette.server import health, problems
 from maquette.server.auth import Authenticator
 from maquette.server.redaction import keep_tokens_out_of_logs
-from maquette.server.rest import assets, chat, documents, files, scene, spaces
+from maquette.server.rest import assets, chat, documents, files, operations, scene, spaces
 from maquette.server.services import Services
 from maquette.server.sync import Hub, sync_route
 from maquette.server.tokens import Keyring
 
 PROJECTIONS: Sequence[Callable[[], Projection]] = (ChatHistory, SceneGraph)
 PROJECTIONS_FOLDER = "projections"
-ROUTERS = (spaces.router, chat.router, scene.router, documents.router, files.router, assets.router)
+ROUTERS = (spaces.router, chat.router, scene.router, documents.router, files.router, assets.router, operations.router)
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {

@@ -1,0 +1,179 @@
+"""`maquette serve`: the server."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+from rich.panel import Panel
+
+from maquette.engine.errors import InvalidInput, MaquetteError
+from maquette.server.app import create_server_app
+from maquette.server.auth import is_loopback
+from maquette.server.commands.options import DEFAULT_DATA, Data
+from maquette.server.commands.terminal import run, say
+from maquette.server.running import Running, announced, operator
+from maquette.server.services import Services
+
+MAX_FRAME = 16 << 20  # bytes of a WebSocket frame: twice what the gate takes, which tells why it does not take more
+DRAIN_SECONDS = 15  # for requests that run when the server is told to end
+BACKLOG = 2_048  # connections that wait to be accepted: a restart brings all clients back at once
+
+
+class PortTaken(MaquetteError):
+    """Something else listens at the address."""
+
+
+def serve(
+    data: Data = DEFAULT_DATA,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The port; 0 takes a free one.")
+    ] = 8000,
+    dev: Annotated[
+        bool,
+        typer.Option("--dev", help="Let everybody on this machine in as an editor, without a token. For trying out."),
+    ] = False,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option("--cors", metavar="ORIGIN", help="A web origin whose pages may call the API. Again for more."),
+    ] = None,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Open a log that ends before its witness, and give up what it has lost."),
+    ] = False,
+) -> None:
+    """Serve sync (WebSocket), the REST API and the health endpoints over a data folder, which is made when missing.
+
+    Ends cleanly on SIGTERM and Ctrl-C: what was sent is stored, clients are told to come back. Without --dev everybody
+    needs a token: see `maquette token`.
+    """
+    run(_serve(data, host, port, dev, cors or [], accept_loss))
+
+
+async def _serve(data: Path, host: str, port: int, dev: bool, cors: list[str], accept_loss: bool) -> None:
+    if dev and not is_loopback(host):
+        raise InvalidInput(
+            f"--dev: expected a loopback address such as 127.0.0.1 as --host, got {host!r}: it lets everybody in who "
+            f"can reach it"
+        )
+    with _listening(host, port) as listener:
+        app = create_server_app(data, dev=dev, cors=cors, accept_loss=accept_loss)
+        async with app.router.lifespan_context(app):  # not uvicorn's, which would log a traceback for a held log
+            await _Server(app, listener, data, dev).run()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says where it listens and lets the hub drain before connections are closed."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket, data: Path, dev: bool) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,  # triples the cost of small pushes
+            ws_max_size=MAX_FRAME,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=BACKLOG,
+            log_level="warning",
+            access_log=False,  # addresses hold tokens
+        )
+        super().__init__(config)
+        self._services: Services = app.state.maquette
+        self._listener = listener
+        self._data = data
+        self._dev = dev
+        self._announced = ExitStack()
+
+    async def run(self) -> None:  # type: ignore[override]  # uvicorn's own starts a loop, and we are on one
+        """Serve until a signal comes."""
+        with _ending_quietly(), self._announced:
+            await self.serve(sockets=[self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        url = _url(self._listener)
+        who = operator(self._services.engine.node).id
+        self._announced.enter_context(announced(self._data, Running(url, os.getpid(), who)))
+        _greet(url, self._data, self._dev)
+        say(f"Listening on {url}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._services.hub.drain()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket, so that a port that is taken is known before the log is opened."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InvalidInput(f"--host: expected an address of this machine, got {host!r}: {error}") from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise _unbound(host, port, error) from error
+        yield listener
+
+
+def _unbound(host: str, port: int, error: OSError) -> MaquetteError:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"expected port {port} of {host} to be free, something listens there already: end it, or choose another "
+            f"with --port (0 takes a free one)"
+        )
+    return InvalidInput(f"expected to listen at {host}, port {port}, got {error.strerror}")
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """uvicorn raises the signal again that ended it; by then all is done, and the exit code shall say so."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda *_: None) for one in signals]
+    try:
+        yield
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _greet(url: str, data: Path, dev: bool) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if dev:
+        warning = (
+            "Anyone on this machine may edit, under any name, without a token,\n"
+            "and joining a space makes it. Do not put this behind a proxy."
+        )
+        console.print(Panel.fit(warning, title="--dev: NO ACCESS CONTROL", style="bold yellow", border_style="red"))
+    sync = url.replace("http", "ws", 1) + "/sync"
+    params = "{ name: 'Ann' }" if dev else "{ token }  // from `maquette token`"
+    for line in (
+        f"data    {data.resolve()}",
+        f"sync    {sync}/SPACE/scene, /chat, /text:NAME",
+        f"REST    {url}/v1  (described at {url}/openapi.json)",
+        f"health  {url}/healthz  {url}/readyz  {url}/metrics",
+        "",
+        f"  const params = {params}",
+        f"  new WebsocketProvider('{sync}', 'demo/scene', new Y.Doc(), {{ params }})",
+        "",
+    ):
+        console.print(line, markup=False)
