@@ -209,7 +209,7 @@ class _ChatImport:
         while True:
             found = await self._space.resolve("chat")
             document = await self._space.open_resolved(found)
-            if not document.replica.memory.is_full():
+            if not document.replica.is_full():
                 return document
             await self._space.turn_page(found.record, found.epoch, document)
             self._space.engine.release(document)

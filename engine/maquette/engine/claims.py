@@ -35,15 +35,20 @@ class Claims:
     def announce(self, client: int, actor: str) -> bool:
         """`actor` says that `client` is its own. False when it is another's."""
         claim = self._claims.get(client)
-        if claim is None or (not claim.announced and claim.actor != actor) or claim.actor == actor:
+        if claim is None or not claim.announced or claim.actor == actor:
             self._claims[client] = Claim(actor, announced=True)
             return True
         return False
 
-    def admits(self, client: int, actor: str) -> bool:
-        """May structs under `client` come from `actor`?"""
+    def admits(self, client: int, actor: str, own: int | None = None) -> bool:
+        """May structs under `client` come from `actor`, over a connection with the client id `own`?"""
         claim = self._claims.get(client)
-        return claim is None or claim.actor == actor
+        return claim is None or claim.actor == actor or (client == own and not claim.announced)
+
+    def is_announced(self, client: int) -> bool:
+        """Whether somebody owns `client` for good (rule 2)."""
+        claim = self._claims.get(client)
+        return claim is not None and claim.announced
 
     def bring(self, clients: Iterable[int], actor: str, own: int | None) -> None:
         """`actor` brought structs of `clients`, `own` being its connection's id. Called after `admits`."""

@@ -6,13 +6,15 @@ Rule 1: an op is applied when it comes and published when it is on disk (D1); se
         they commit in the order in which they were applied.
 Rule 2: everything computed from the replica leaves through `after_commit`: after the commit of all that it held.
 Rule 3: when a commit fails, the replica is gone, and with it all that waited; subscribers are told to begin again.
-Rule 4: an op with a hole waits outside the replica, bounded, and is tried again after each op that is integrated (D3).
+Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3).
+Rule 5: a subscriber that fails does not keep the others from being told.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,13 +24,14 @@ from maquette.engine.events import SERVER, START, Actor, Position
 from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
-from maquette.engine.replica import Denied, Integrated, Nothing, Replica
+from maquette.engine.replica import Denied, Integrated, Nothing, Replica, ReplicaBroken
 from maquette.engine.roles import Role
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.engine.update import DEFAULT_LIMITS, Limits
 
 MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three
 MAX_WAITING_BYTES = 4 << 20
+_logger = logging.getLogger(__name__)
 
 
 class Subscriber(Protocol):
@@ -74,8 +77,14 @@ class Receipt:
     async def wait(self) -> Receipt:
         """This receipt, once settled. Raises what kept the op out of the log, when it was the machine's fault."""
         if not self.settled:
-            settled = asyncio.Event()
-            self.on_settled = lambda _: settled.set()
+            settled, before = asyncio.Event(), self.on_settled
+
+            def tell(receipt: Receipt) -> None:
+                settled.set()
+                if before is not None:
+                    before(receipt)
+
+            self.on_settled = tell
             await settled.wait()
         if self.error is not None:
             raise self.error
@@ -125,8 +134,8 @@ class Document:
         self._log = log
         self._clock = clock
         self._pending: deque[_Pending] = deque()
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
+        self._appends: set[asyncio.Future[Appended]] = set()
+        self._waiting: list[_Waiting] = []
         self._told_full = False
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -144,17 +153,20 @@ class Document:
             self._judge(_Waiting(actor, role, data, own, receipt))
         return receipt
 
-    def _judge(self, op: _Waiting) -> bool:
-        """Whether it was integrated."""
+    def _judge(self, op: _Waiting) -> None:
+        self._take(op)
+        while self.error is None and (ready := self._next_ready()) is not None:
+            self._take(ready)
+
+    def _take(self, op: _Waiting) -> None:
         receipt = op.receipt
         try:
             outcome = self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits)
         except (MalformedUpdate, LimitExceeded) as error:
             outcome = Denied(str(error))
-        except MaquetteError as error:
-            receipt.fail(error)
-            self._lose(error)
-            return False
+        except Exception as error:  # ours: nobody's bytes should come this far
+            self._fail(receipt, error)
+            return
         match outcome:
             case Nothing():
                 self.settle_after_commit(receipt)
@@ -165,11 +177,17 @@ class Document:
                 receipt.hole = outcome
                 self._wait(op)
             case Integrated():
+                receipt.hole = None
                 receipt.refused = outcome.reasons
                 self._append(op.actor, op.own, outcome, receipt)
-                self._after_integration()
-                return True
-        return False
+                self._look_after()
+
+    def _fail(self, receipt: Receipt, error: Exception) -> None:
+        if not isinstance(error, MaquetteError):
+            _logger.exception("document %s: judging an op failed", self.stream)
+            error = ReplicaBroken(f"expected to judge an op, got {error!r}")
+        receipt.fail(error)
+        self._lose(error)
 
     def _append(self, actor: Actor, own: int | None, done: Integrated, receipt: Receipt | None) -> None:
         event = self.replica.event(actor, own, done)
@@ -181,22 +199,33 @@ class Document:
             self._lose(error)
             return
         self.replica.revision += 1
+        self.replica.last = event.id
+        self._appends.add(appended)
         appended.add_done_callback(self._committed)
 
-    def _after_integration(self) -> None:
-        repaired = self.replica.repair()
+    def _look_after(self) -> None:
+        """What the owner of a document does behind each op: repair it, and see whether it is full."""
+        if self.error is not None:
+            return
+        try:
+            repaired = self.replica.repair()
+        except MaquetteError as error:
+            self._lose(error)
+            return
         if repaired is not None:
             self._append(SERVER, None, repaired, None)
-        if self.replica.memory.is_full() and not self._told_full and self.on_full is not None:
+        if not self._told_full and self.on_full is not None and self.replica.is_full():
             self._told_full = True
             self.on_full()
-        if self._waiting:
-            self._retry()
 
     def server_edit(self, write: Callable[[Replica], None]) -> Receipt:
         """Let the server write into the document, as an op of its own."""
         receipt = Receipt()
-        done = self.replica.rewrite(write)
+        try:
+            done = None if self.error is not None else self.replica.rewrite(write)
+        except MaquetteError as error:
+            self._fail(receipt, error)
+            return receipt
         if done is None:
             self.settle_after_commit(receipt)
         else:
@@ -207,24 +236,35 @@ class Document:
 
     def _wait(self, op: _Waiting) -> None:
         self._waiting.append(op)
-        self._waiting_bytes += len(op.data)
-        while len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
-            oldest = self._waiting.popleft()
-            self._waiting_bytes -= len(oldest.data)
-            oldest.receipt.denied = (
-                f"expected what this update builds on to arrive, got {MAX_WAITING} other updates that wait"
-            )
-            oldest.receipt.settle()
+        while len(self._waiting) > MAX_WAITING or sum(len(one.data) for one in self._waiting) > MAX_WAITING_BYTES:
+            self._drop_one()
 
-    def _retry(self) -> None:
-        waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-        for op in waiting:
-            if self.error is None:
-                self._judge(op)
+    def _drop_one(self) -> None:
+        """Drop the oldest op of whoever lets most wait, so that nobody can push out what others wait for."""
+        share = Counter[str]()
+        for op in self._waiting:
+            share[op.actor.id] += len(op.data) + MAX_WAITING_BYTES // MAX_WAITING
+        greediest = max(share, key=lambda actor: share[actor])
+        oldest = next(op for op in self._waiting if op.actor.id == greediest)
+        self._waiting.remove(oldest)
+        oldest.receipt.denied = (
+            f"expected what this update builds on to arrive, got too much that waits: at most {MAX_WAITING} updates "
+            f"or {MAX_WAITING_BYTES} bytes"
+        )
+        oldest.receipt.settle(self.position)
+
+    def _next_ready(self) -> _Waiting | None:
+        """Take out an op whose hole is filled."""
+        for number, op in enumerate(self._waiting):
+            hole = op.receipt.hole
+            if hole is None or self.replica.index.clock(hole.client) > hole.clock:
+                return self._waiting.pop(number)
+        return None
 
     # --- commits -----------------------------------------------------------------------------------------------------
 
     def _committed(self, appended: asyncio.Future[Appended]) -> None:
+        self._appends.discard(appended)
         if self.error is not None:
             appended.cancelled() or appended.exception()  # the first failure was told already
             return
@@ -236,30 +276,38 @@ class Document:
         self.durable, self.position = place.last, place.position
         pending = self._pending.popleft()
         for subscriber in tuple(self.subscribers):
-            subscriber.deliver(pending.frame)
+            self._tell(lambda to=subscriber: to.deliver(pending.frame))  # type: ignore[misc]  # bound in the loop
         for receipt in pending.receipts:
-            receipt.settle(place.position)
+            self._tell(lambda one=receipt: one.settle(place.position))  # type: ignore[misc]  # bound in the loop
         for action in pending.then:
-            action()
+            self._tell(action)
         if self.on_committed is not None:
             self.on_committed(place)
+
+    def _tell(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            _logger.exception("document %s: telling somebody failed", self.stream)
 
     def _lose(self, error: MaquetteError) -> None:
         if self.error is not None:
             return
         self.error = error
         pending, self._pending = self._pending, deque()
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, []
         if self.on_lost is not None:
             self.on_lost(self)
         for receipt in [receipt for one in pending for receipt in one.receipts] + [op.receipt for op in waiting]:
-            receipt.fail(error)
+            self._tell(lambda one=receipt: one.fail(error))  # type: ignore[misc]  # bound in the loop
         for subscriber in tuple(self.subscribers):
-            subscriber.lost(error)
+            self._tell(lambda to=subscriber: to.lost(error))  # type: ignore[misc]  # bound in the loop
 
     def settle_after_commit(self, receipt: Receipt) -> None:
-        """Settle `receipt` when everything that the replica holds now is on disk."""
-        if self._pending:
+        """Settle `receipt` when everything that the replica holds now is on disk; fail it when the replica is lost."""
+        if self.error is not None:
+            receipt.fail(self.error)
+        elif self._pending:
             self._pending[-1].receipts.append(receipt)
         else:
             receipt.settle(self.position)
@@ -267,12 +315,23 @@ class Document:
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run `action` when everything that the replica holds now is on disk: at once, when it is (D1).
 
-        When a commit fails, the action never runs.
+        When a commit fails, and when the replica is lost already, the action never runs.
         """
+        if self.error is not None:
+            return
         if self._pending:
             self._pending[-1].then.append(action)
         else:
             action()
+
+    def close(self) -> None:
+        """Take no more: the document is evicted, and will be opened from the log by whoever comes."""
+        self._lose(LogError(f"expected an open document, {self.stream} was closed because nobody watched it"))
+
+    async def drained(self) -> None:
+        """Wait until nothing of this document is on its way to the log; what failed has been told."""
+        while self._appends:
+            await asyncio.wait(self._appends)
 
     @property
     def is_idle(self) -> bool:

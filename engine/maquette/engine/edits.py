@@ -3,14 +3,16 @@
 The reader gives writes and erasures, item by item; an `Edit` is the same at the level where policies think: this key of
 that map is set, this element is inserted or removed.
 
-Rule 1: an item that can never be seen (deleted content, garbage, under a parent that is gone) makes no edit.
-Rule 2: writes of one update to one key are one edit, the newest value; an overwritten value's deletion is part of it.
+Rule 1: an item that can never be seen (deleted content, garbage, under a parent that is gone, deleted by the update
+        that brings it) makes no edit. What content such items have is in `hidden`.
+Rule 2: every value that a key could show is an edit of its own: which of several wins is decided by ids that a peer
+        may choose, so that each has to be judged. The deletion of what they overwrite is part of the last.
 Rule 3: deleting a type deletes what is in it: only the outermost deletion is an edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -20,6 +22,9 @@ from maquette.engine.update import Content, Id
 
 Parent = str | Id
 """A shared type: a root by its name, any other by the id of the item that created it."""
+
+EMPTY = frozenset((Content.GC, Content.DELETED, Content.SKIP))
+"""Structs without content."""
 
 
 class Action(Enum):
@@ -31,7 +36,10 @@ class Action(Enum):
 
 @dataclass(slots=True)
 class Edit:
-    """One change that an update asks for. `structs` are the ids that carry it, `erased` the items that it deletes."""
+    """One change that an update asks for. `structs` are the ids that carry it, `erased` the items that it deletes.
+
+    Of a run of text or values, `erased` has the first id only: types alone are looked up by their ids.
+    """
 
     action: Action
     parent: Parent
@@ -47,61 +55,91 @@ class Edit:
         return self.structs[-1] if self.structs else self.erased[0]
 
 
-def edits(writes: Sequence[Write], erasures: Iterable[Erased]) -> list[Edit]:
-    """The edits of an update, in the order of its structs, then its deletions."""
-    found: list[Edit] = []
-    by_key: dict[tuple[Parent, str], Edit] = {}
-    for write in writes:
-        if write.parent is None or write.content in (Content.GC, Content.SKIP):
-            continue
+@dataclass(slots=True)
+class Edits:
+    """The edits of an update in the order of its structs, then its deletions; and the structs that nobody will see."""
+
+    found: list[Edit] = field(default_factory=list)
+    hidden: set[Id] = field(default_factory=set)
+    _keys: dict[tuple[Parent, str], Edit] = field(default_factory=dict)
+
+    def write(self, write: Write, parent: Parent) -> None:
+        """Take in one struct that lies in `parent`; at a key even a deleted one counts: it ends what was there."""
+        content = Content.DELETED if write.id in self.hidden else write.content
         if write.key is not None:
-            _write_key(write, write.parent, write.key, by_key, found)
-        elif write.content is not Content.DELETED:
-            found.append(_insertion(write, write.parent))
-    erased = [item for item in erasures if not item.fresh]
-    gone = {(item.client, item.clock) for item in erased if item.content is Content.TYPE}
+            self._write_key(write, parent, write.key, content)
+        elif content is Content.TYPE:
+            self.found.append(Edit(Action.INSERT, parent, None, None, write.struct.value(), [write.id]))
+        elif content is not Content.DELETED:
+            self.found.append(Edit(Action.INSERT, parent, None, write.struct.value(), None, [write.id]))
+
+    def _write_key(self, write: Write, parent: Parent, key: str, content: Content) -> None:
+        edit = self._keys.get((parent, key))
+        if edit is None or edit.action is Action.SET:
+            edit = self._at_key(parent, key)
+        edit.structs.append(write.id)
+        if content is Content.TYPE:
+            edit.action, edit.type_ref = Action.SET, write.struct.value()
+        elif content is not Content.DELETED:
+            edit.action, edit.value = Action.SET, _single(write)
+
+    def erase(self, item: Erased, parent: Parent) -> None:
+        """Take in one deletion in `parent`."""
+        ids = _ids(item) if item.content is Content.TYPE else [(item.client, item.clock)]
+        if item.key is None:
+            self.found.append(Edit(Action.REMOVE, parent, None, erased=ids))
+            return
+        edit = self._keys.get((parent, item.key)) or self._at_key(parent, item.key)
+        edit.erased.extend(ids)
+
+    def _at_key(self, parent: Parent, key: str) -> Edit:
+        edit = self._keys[parent, key] = Edit(Action.UNSET, parent, key)
+        self.found.append(edit)
+        return edit
+
+
+def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Callable[[Id], bool]) -> Edits:
+    """What the writes and erasures of one update ask for. `is_gone` tells whether a known type is deleted."""
+    erased = list(erasures)
+    brief = {(item.client, item.clock, item.length) for item in erased if item.fresh}
+    read = Edits()
+    gone: dict[Parent, bool] = {}
+    fresh: set[Id] = set()
+    for write in writes:  # parents come before what is in them
+        parent = write.parent
+        lost = parent is None or _is_lost(parent, read.hidden, fresh, gone, is_gone)
+        if write.content not in EMPTY and (lost or (*write.id, write.length) in brief):
+            read.hidden.add(write.id)
+        elif write.content is Content.TYPE:
+            fresh.add(write.id)
+        if not lost:
+            assert parent is not None
+            read.write(write, parent)
+    ended = {id_ for item in erased if item.content is Content.TYPE for id_ in _ids(item)}
     for item in erased:
-        if item.parent is None or item.parent in gone:
-            continue
-        _erase(item, item.parent, by_key, found)
-    return found
+        parent = item.parent
+        if not (item.fresh or parent is None or parent in ended or _is_lost(parent, read.hidden, fresh, gone, is_gone)):
+            read.erase(item, parent)
+    return read
 
 
-def _write_key(
-    write: Write, parent: Parent, key: str, by_key: dict[tuple[Parent, str], Edit], found: list[Edit]
-) -> None:
-    edit = by_key.get((parent, key))
-    if edit is None:
-        edit = by_key[parent, key] = Edit(Action.UNSET, parent, key)
-        found.append(edit)
-    edit.structs.append(write.id)
-    if write.content is Content.DELETED:
-        edit.action, edit.value, edit.type_ref = Action.UNSET, None, None
-    elif write.content is Content.TYPE:
-        edit.action, edit.value, edit.type_ref = Action.SET, None, write.struct.value()
-    else:
-        edit.action, edit.value, edit.type_ref = Action.SET, _single(write), None
+def _is_lost(
+    parent: Parent, hidden: set[Id], fresh: set[Id], gone: dict[Parent, bool], is_gone: Callable[[Id], bool]
+) -> bool:
+    if isinstance(parent, str) or parent in fresh:
+        return False
+    if parent in hidden:
+        return True
+    known = gone.get(parent)
+    if known is None:
+        known = gone[parent] = is_gone(parent)
+    return known
+
+
+def _ids(item: Erased) -> list[Id]:
+    return [(item.client, item.clock + offset) for offset in range(item.length)]
 
 
 def _single(write: Write) -> Any:
-    """The value of a map entry: of several in one item, Yjs shows the last."""
     value = write.struct.value()
     return value[-1] if isinstance(value, list) and write.content in (Content.ANY, Content.JSON) else value
-
-
-def _insertion(write: Write, parent: Parent) -> Edit:
-    if write.content is Content.TYPE:
-        return Edit(Action.INSERT, parent, None, None, write.struct.value(), [write.id])
-    return Edit(Action.INSERT, parent, None, write.struct.value(), None, [write.id])
-
-
-def _erase(item: Erased, parent: Parent, by_key: dict[tuple[Parent, str], Edit], found: list[Edit]) -> None:
-    ids = [(item.client, item.clock + offset) for offset in range(item.length)]
-    if item.key is None:
-        found.append(Edit(Action.REMOVE, parent, None, erased=ids))
-        return
-    edit = by_key.get((parent, item.key))
-    if edit is None:
-        edit = by_key[parent, item.key] = Edit(Action.UNSET, parent, item.key)
-        found.append(edit)
-    edit.erased.extend(ids)

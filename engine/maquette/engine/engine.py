@@ -21,11 +21,11 @@ from typing import Any, Self
 
 from maquette.engine.assets import Assets, AssetStore, MemoryAssets
 from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import InvalidInput, MaquetteError, NotFound
-from maquette.engine.events import SERVER, Actor, NewEvent
+from maquette.engine.errors import InvalidInput, LogError, MaquetteError, NotFound
+from maquette.engine.events import SERVER, START, Actor, Event, NewEvent
 from maquette.engine.files import write_atomically
 from maquette.engine.ids import mint
-from maquette.engine.kinds.chat import ChatMemory
+from maquette.engine.kinds.chat import DEFAULT_PAGE, ChatMemory, PageLimits
 from maquette.engine.log import EventLog
 from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
@@ -69,8 +69,10 @@ class Engine:
         restored: str | None = None,
         clock: Callable[[], int] = now_ms,
         limits: Limits = DEFAULT_LIMITS,
+        page: PageLimits = DEFAULT_PAGE,
     ) -> None:
         self.log = log
+        self.page = page
         self.assets = assets
         self.clock = clock
         self.limits = limits
@@ -81,6 +83,7 @@ class Engine:
         self._spaces: dict[tuple[str, str], Space] = {}
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Future[Document]] = {}
+        self._lost: dict[str, Document] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -233,10 +236,15 @@ class Engine:
         return await asyncio.shield(opening)
 
     async def _load(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
+        if stream in self._lost:  # what it had on its way may still be stored: not before that is its stream complete
+            await self._lost.pop(stream).drained()
         replica, saved = await self._replayed(stream, record)
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
+            replica.memory.limits = self.page
         document = Document(stream, replica, self.log, self.clock, limits=self.limits)
+        newest = await self._event_at(stream, replica.revision)
+        document.position = START if newest is None else newest.position
         document.on_lost = self._forget
         document.on_full = lambda: self._start(space.turn_page(record, epoch, document))
         self._open[stream] = _Open(document, Pens(document, self.node), saved)
@@ -257,14 +265,24 @@ class Engine:
             if not 0 <= revision <= head:
                 raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
             head = revision
-        replica = self._snapshots.load(stream, record.kind, client_id(self.node, stream, SERVER.id), head)
+        server = client_id(self.node, stream, SERVER.id)
+        replica = self._snapshots.load(stream, record.kind, server, head)
         saved = replica.revision
+        newest = await self._event_at(stream, saved)
+        if newest is not None and newest.id != replica.last:  # of a history that was given up
+            replica, saved = Replica(record.kind, server), 0
         async for page in self.log.read(stream, after=saved, until=revision):
             for number, event in enumerate(page):
                 replica.replay(event)
                 if number % _SLICE == _SLICE - 1:
                     await asyncio.sleep(0)
         return replica, saved
+
+    async def _event_at(self, stream: str, revision: int) -> Event | None:
+        if revision > 0:
+            async for page in self.log.read(stream, after=revision - 1, until=revision):
+                return page[0]
+        return None
 
     def release(self, document: Document) -> None:
         """Close the document when nobody watches it: whoever opened it in passing need not wait for the sweep."""
@@ -273,10 +291,16 @@ class Engine:
 
     def pens(self, document: Document) -> Pens:
         """The pens of an open document."""
-        return self._open[document.stream].pens
+        kept = self._open.get(document.stream)
+        if kept is None or kept.document is not document:
+            raise document.error or LogError(f"expected an open document, {document.stream} was closed")
+        return kept.pens
 
     def _forget(self, document: Document) -> None:
-        self._open.pop(document.stream, None)
+        kept = self._open.get(document.stream)
+        if kept is not None and kept.document is document:
+            del self._open[document.stream]
+            self._lost[document.stream] = document
 
     @property
     def open_documents(self) -> int:
@@ -309,6 +333,7 @@ class Engine:
                 self._snapshots.save(stream, document.replica)
             except OSError as error:  # a snapshot is a cache: the log has everything
                 _logger.warning("no snapshot of %s: %s", stream, error)
+        document.close()
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

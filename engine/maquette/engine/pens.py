@@ -11,6 +11,7 @@ Rule 2: its client id is derived, never stored: the same actor gets the same id 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -51,7 +52,7 @@ class Pen:
             result = edit(self.doc)
         if not self._captured:
             receipt = Receipt()
-            self._document.after_commit(lambda: receipt.settle(self._document.position))
+            self._document.settle_after_commit(receipt)
             return result, receipt
         return result, self._document.submit(actor, lambda: role, self._captured[-1], self._client)
 
@@ -71,7 +72,7 @@ class Pens:
         cannot take it; then nothing of it is shown to anyone.
         """
         key = (actor.id, actor.via or "")
-        pen = self._pens.pop(key, None) or Pen(self._document, client_id(self._node, self._document.stream, *key))
+        pen = self._pens.pop(key, None) or Pen(self._document, self._client(key))
         result, receipt = pen.write(actor, role, edit)
         await receipt.wait()
         if receipt.denied is not None:
@@ -82,3 +83,12 @@ class Pens:
         while len(self._pens) > MAX_PENS:
             self._pens.popitem(last=False)
         return result, receipt
+
+    def _client(self, key: tuple[str, str]) -> int:
+        """The actor's id in this document; the next one when somebody else happens to have it."""
+        claims = self._document.replica.claims
+        for number in itertools.count():
+            client = client_id(self._node, self._document.stream, *key, *([str(number)] if number else []))
+            if claims.admits(client, key[0], client):
+                return client
+        raise AssertionError("count() never ends")

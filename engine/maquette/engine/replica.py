@@ -12,22 +12,22 @@ Rule 4: a refused edit is blanked and deleted, and what it overwrote is written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pycrdt
 
 from maquette.engine.claims import Claims
-from maquette.engine.deletes import Deletes, normalise, unite
-from maquette.engine.edits import Action, Edit, Parent, edits
+from maquette.engine.edits import Edit, Edits, Parent, read_edits
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import SERVER, Actor, Event, NewEvent
 from maquette.engine.index import Hole, Index, Write
-from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict, revived
-from maquette.engine.update import Content, Id, Limits, Struct, Update, cut, merge, read_update
-
-_EMPTY = frozenset((Content.GC, Content.DELETED, Content.SKIP))
+from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict
+from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
+from maquette.engine.update import Content, Id, Limits, Update, cut, merge, read_update
 
 
 class ReplicaBroken(MaquetteError):
@@ -53,11 +53,19 @@ class Integrated:
     update: bytes
     changes: list[Change]
     reasons: tuple[str, ...]
-    clients: frozenset[int]
+    rules: tuple[str, ...]
+    """The reasons without anything of what came: that must not reach the log."""
     server: int | None
 
 
 Outcome = Nothing | Denied | Hole | Integrated
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    verdicts: Sequence[Verdict]
+    admitted: list[Edit]
+    refused: list[Edit]
 
 
 class Replica:
@@ -70,10 +78,15 @@ class Replica:
         self.claims = Claims()
         self.memory: Memory = kind.memory()
         self.revision = 0
+        self.last: UUID | None = None
+        """The event at `revision`."""
         self._roots = {name: self.doc.get(name, type=type_) for name, type_ in (kind.roots or {}).items()}
         self._fresh: dict[Id, tuple[Parent, str | None]] = {}
+        self._paths: dict[Parent, Path] = {}
         self._captured: list[bytes] = []
-        self._watch = self.doc.observe(lambda event: self._captured.append(event.update))
+        self._deleted = _NO_DELETES
+        self._applying = False
+        self._watch = self.doc.observe(self._capture)
         self.ready()
 
     def ready(self) -> None:
@@ -81,10 +94,22 @@ class Replica:
         self.claims.announce(self.doc.client_id, SERVER.id)
         self._captured.clear()
 
+    def _capture(self, event: pycrdt.TransactionEvent) -> None:
+        if self._applying:
+            self._deleted = event.delete_set  # type: ignore[attr-defined]  # its stub lacks it
+        else:
+            self._captured.append(event.update)
+
     # --- what a kind may ask (View) ------------------------------------------------------------------------------
 
     def path(self, parent: Parent) -> Path:
         """Where `parent` is, also when the update under judgement makes it."""
+        path = self._paths.get(parent)
+        if path is None:
+            path = self._paths[parent] = self._path(parent)
+        return path
+
+    def _path(self, parent: Parent) -> Path:
         if isinstance(parent, str):
             return (parent,)
         if parent in self._fresh:
@@ -94,16 +119,16 @@ class Replica:
 
     def shared(self, parent: Parent) -> Any:
         """The live shared type at `parent`, None when it is not there."""
-        root, *steps = self.path(parent)
-        found = self._roots.get(str(root))
-        for step in steps:
-            if found is None:
-                return None
+        path = self.path(parent)
+        found = self._roots.get(str(path[0])) if path else None
+        for step in path[1:]:
             if isinstance(step, str):
                 found = found.get(step) if isinstance(found, pycrdt.Map) else None
-            else:
+            elif isinstance(found, pycrdt.Array):
                 place = self.memory.element(found, step)
                 found = None if place is None else found[place]
+            else:
+                return None
         return found
 
     def creator(self, type_id: Id) -> str | None:
@@ -127,7 +152,10 @@ class Replica:
 
         Raises MalformedUpdate and LimitExceeded for what is no update, ReplicaBroken when the replica is lost.
         """
-        update, _foreign = cut(read_update(data, limits), lambda client: self.claims.admits(client, op.actor.id))
+        update, _foreign = cut(read_update(data, limits), lambda client: self.claims.admits(client, op.actor.id, own))
+        return self._judge(op, update, own)
+
+    def _judge(self, op: Op, update: Update, own: int | None) -> Outcome:
         update = self.index.trim(update)
         if update.is_empty:
             return Nothing()
@@ -140,113 +168,119 @@ class Replica:
         if hole is not None:
             return hole
         writes = self.index.writes(update)
-        misfit = self.index.misfit(writes)
+        misfit = self.index.misfit(writes) or _many_at_a_key(writes)
         if misfit is not None:
             return Denied(misfit)
         return self._integrate(op, update, writes, own)
 
+    def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Outcome:
+        read = self._edits(writes, update)
+        verdicts = self.memory.judge(op, read.found, self)
+        lent = {client for client in update.structs if client != own and not self.claims.is_announced(client)}
+        others = {id_[0] for verdict in verdicts if verdict.foreign for id_ in verdict.edit.structs} & lent
+        if others:  # another tab's, who has not come back yet: their owner brings them
+            return self._judge(op, cut(update, lambda client: client not in others)[0], own)
+        judged = _Judged(verdicts, *(with_inner(verdicts, read.found) if verdicts else (read.found, [])))
+        reversal = Reversal(judged.refused, Holder(self.shared, lambda array, id_: self.memory.element(array, id_)))
+        if reversal.excess:
+            return Denied(f"expected an op with at most {MAX_RESTORED} edits that have to be undone, got more")
+        dead = dead_structs(writes, judged.refused, read.hidden if self.kind.roots is not None else ())
+        with _or_broken():
+            done = self._take(op, blanked(update, dead) if dead else update, judged, reversal)
+        self.claims.bring(update.structs, op.actor.id, own)
+        return done
+
+    def _take(self, op: Op, update: Update, judged: _Judged, reversal: Reversal) -> Integrated:
+        self.memory.learn(judged.admitted)
+        self._apply(update)
+        finished, added = self._write(lambda: self.memory.finish(op, judged.admitted, self))
+        restored, again = self._write(reversal.write) if reversal else (None, [])
+        effective = [*judged.admitted, *added]  # what is refused and restored did nothing
+        changes = self.memory.describe(effective, self)
+        self.memory.settle([*effective, *judged.refused, *again], changes)
+        whole = update
+        for part in (finished, restored):
+            whole = whole if part is None else merge(whole, part)
+        return Integrated(
+            whole.encode(),
+            changes,
+            told(judged.verdicts, lambda verdict: verdict.reason),
+            told(judged.verdicts, lambda verdict: verdict.rule),
+            None if finished is None and restored is None else self.doc.client_id,
+        )
+
     def repair(self) -> Integrated | None:
         """What the owner repairs by an op of its own, applied; None when nothing is broken."""
-        self._captured.clear()
-        with self._transaction():
-            if not self.memory.repairs(self):
-                return None
-        return self._server_only()
+        return self.rewrite(lambda replica: replica.memory.repair(replica)) if self.memory.is_broken() else None
 
     def rewrite(self, write: Callable[[Replica], None]) -> Integrated | None:
         """Let the server itself write into the replica; what that integrates, None for nothing."""
-        self._captured.clear()
-        with self._transaction():
-            write(self)
-        return self._server_only()
+        with _or_broken():
+            self._paths.clear()
+            update, found = self._write(lambda: write(self))
+            if update is None:
+                return None
+            changes = self.memory.describe(found, self)
+            self.memory.settle(found, changes)
+        return Integrated(update.encode(), changes, (), (), self.doc.client_id)
 
-    def _server_only(self) -> Integrated | None:
-        update, found = self._take_server_part()
-        if update is None:
-            return None
-        changes = self.memory.describe(found, self)
-        self.memory.settle(found, changes)
-        return Integrated(update.encode(), changes, (), frozenset(), self.doc.client_id)
+    def adopt(self, update: Update) -> Integrated:
+        """Take in, unjudged, content that the server brings into an empty document."""
+        with _or_broken():
+            found = self._edits(self.index.writes(update), update).found
+            self.memory.learn(found)
+            self._apply(update)
+            changes = self.memory.describe(found, self)
+            self.memory.settle(found, changes)
+        return Integrated(update.encode(), changes, (), (), None)
 
-    def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Integrated:
+    def is_full(self) -> bool:
+        """Whether the document has reached the limits of one epoch (D9)."""
+        return self.memory.is_full(self.index)
+
+    # --- the steps -------------------------------------------------------------------------------------------------
+
+    def _edits(self, writes: Sequence[Write], update: Update) -> Edits:
+        self._paths.clear()
         self._fresh = {
             write.id: (write.parent, write.key)
             for write in writes
             if write.content is Content.TYPE and write.parent is not None
         }
-        found = edits(writes, self.index.erased(update))
-        verdicts = self.memory.judge(op, found, self)
-        refused = _closure(verdicts, found)
-        restore = [self._restorer(edit) for edit in refused if _is_outermost(edit, refused)]
-        dead = _dead(writes, refused, self.kind)
-        if dead:
-            update = _without(update, dead)
-        admitted = [edit for edit in found if edit not in refused] if refused else found
-        self.memory.learn(admitted)
-        self._apply(update)
-        with self._transaction():
-            self.memory.finish(op, admitted, self)
-        finished, added = self._take_server_part()
-        with self._transaction():
-            for write_again in restore:
-                write_again()
-        restored, again = self._take_server_part()
-        told = admitted + added  # what is refused and restored did nothing
-        changes = self.memory.describe(told, self)
-        self.memory.settle([*told, *refused, *again], changes)
-        whole = update
-        for part in (finished, restored):
-            whole = whole if part is None else merge(whole, part)
-        clients = frozenset(update.structs)
-        self.claims.bring(clients, op.actor.id, own)
-        self.memory.clients = len(self.index.clients)
-        reasons = tuple(dict.fromkeys(verdict.reason for verdict in verdicts))
-        return Integrated(
-            whole.encode(), changes, reasons, clients, None if finished is None and restored is None else self.doc.client_id
-        )
+        return read_edits(writes, self.index.erased(update) if update.ranges else (), self._is_gone)
+
+    def _is_gone(self, type_id: Id) -> bool:
+        return self.index.is_deleted(type_id) or not self.index.path(type_id)
 
     def _apply(self, update: Update) -> None:
+        """Into the index and pycrdt; what that deleted beyond what the update says is noted for rule D2."""
         self.index.add(update)
         self._fresh = {}
+        self._applying, self._deleted = True, _NO_DELETES
         try:
             self.doc.apply_update(update.encode())
-        except BaseException as error:  # pycrdt's PanicException is no Exception
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
-            raise ReplicaBroken(f"expected pycrdt to apply a judged update, got {error!r}") from error
+        finally:
+            self._applying = False
+        if self._deleted != _NO_DELETES:
+            self.index.note_deletes(self._deleted)
+
+    def _write(self, write: Callable[[], object]) -> tuple[Update | None, list[Edit]]:
+        """Let the server write, and take what it wrote into the index."""
         self._captured.clear()
-
-    def _transaction(self) -> Any:
-        return self.doc.transaction()
-
-    def _take_server_part(self) -> tuple[Update | None, list[Edit]]:
-        """What the server wrote since `_captured` was cleared, taken into the index."""
+        with self.doc.transaction():
+            write()
         update: Update | None = None
         found: list[Edit] = []
         for data in self._captured:
-            part = self.index.trim(read_update(data))
+            part = self.index.trim(read_update(data, UNLIMITED))
             if part.is_empty:
                 continue
-            found += edits(self.index.writes(part), self.index.erased(part))
+            found += self._edits(self.index.writes(part), part).found
             self.index.add(part)
             update = part if update is None else merge(update, part)
         self._captured.clear()
         self.memory.learn(found)
         return update, found
-
-    def _restorer(self, edit: Edit) -> Callable[[], None]:
-        """What writes again, after the refused edit took effect, what was there before it."""
-        holder = self.shared(edit.parent)
-        if holder is None or edit.action is Action.INSERT:
-            return lambda: None
-        if edit.action is Action.REMOVE:
-            places = sorted(place for id_ in edit.erased if (place := self.memory.element(holder, id_)) is not None)
-            lost = [(place, revived(holder[place])) for place in places]
-            return lambda: _insert_again(self.shared(edit.parent), lost)
-        if edit.key not in holder:
-            return lambda: None
-        before = revived(holder[edit.key])
-        return lambda: self.shared(edit.parent).__setitem__(edit.key, before)
 
     # --- telling the log ---------------------------------------------------------------------------------------
 
@@ -261,86 +295,49 @@ class Replica:
         }
         if done.server is not None:
             data["server"] = done.server
-        if done.reasons:
-            data["reason"] = "; ".join(done.reasons)
-        return NewEvent("document.refused" if done.reasons else "document.edited", actor, data)
-
-    def adopt(self, update: Update) -> Integrated:
-        """Take in, unjudged, content that the server brings into an empty document."""
-        found = edits(self.index.writes(update), self.index.erased(update))
-        self.memory.learn(found)
-        self._apply(update)
-        changes = self.memory.describe(found, self)
-        self.memory.settle(found, changes)
-        return Integrated(update.encode(), changes, (), frozenset(update.structs), None)
+        if done.rules:
+            data["reason"] = "; ".join(done.rules)
+        return NewEvent("document.refused" if done.rules else "document.edited", actor, data)
 
     # --- replaying -----------------------------------------------------------------------------------------------
 
     def replay(self, event: Event) -> None:
         """Take in an event of the log, as it was integrated. Raises ReplicaBroken."""
-        update = read_update(event.data["update"], UNLIMITED)
-        found = edits(self.index.writes(update), self.index.erased(update))
-        self.memory.learn(found)
-        self._apply(update)
-        self.memory.settle(found, event.data["changes"])
+        with _or_broken():
+            update = read_update(event.data["update"], UNLIMITED)
+            found = self._edits(self.index.writes(update), update).found
+            self.memory.learn(found)
+            self._apply(update)
+            self.memory.settle(found, event.data["changes"])
         server = event.data.get("server")
         if server is not None:
             self.claims.announce(server, SERVER.id)
         clients = [client for client in update.structs if client != server]
         self.claims.bring(clients, event.actor.id, event.data.get("client"))
-        self.memory.clients = len(self.index.clients)
-        self.revision = event.revision
+        self.revision, self.last = event.revision, event.id
 
 
 _TYPE_REFS: dict[type[Any], int] = {pycrdt.Array: 0, pycrdt.Map: 1, pycrdt.Text: 2}
 UNLIMITED = Limits(bytes=1 << 32, structs=1 << 32, clients=1 << 32, deletes=1 << 32, string=1 << 32)
 """The log holds what was admitted under the limits of its day; tightening them must not shut a document."""
 
-
-def _insert_again(array: Any, lost: Sequence[tuple[int, Any]]) -> None:
-    for place, value in lost:  # in ascending order, so that each finds its place again
-        array.insert(min(place, len(array)), value)
+_NO_DELETES = b"\x00"
 
 
-def _closure(verdicts: Sequence[Verdict], found: Sequence[Edit]) -> list[Edit]:
-    """The refused edits, and those inside what they make."""
-    if not verdicts:
-        return []
-    refused = [verdict.edit for verdict in verdicts]
-    dead = {id_ for edit in refused for id_ in edit.structs}
-    size = -1
-    while size != len(dead):
-        size = len(dead)
-        for edit in found:
-            if edit.parent in dead and edit not in refused:
-                refused.append(edit)
-                dead.update(edit.structs)
-    return refused
+def _many_at_a_key(writes: Sequence[Write]) -> str | None:
+    """Yjs puts one value at a key, shows the last of several, and nobody else needs to agree with it."""
+    for write in writes:
+        if write.key is not None and write.length > 1 and write.content in (Content.ANY, Content.JSON):
+            return f"{write.content.name.lower()} at {write.id}: expected one value at key {write.key!r}, got more"
+    return None
 
 
-def _is_outermost(edit: Edit, refused: Sequence[Edit]) -> bool:
-    return not any(edit.parent in other.structs for other in refused)
-
-
-def _dead(writes: Sequence[Write], refused: Sequence[Edit], kind: Kind) -> set[Id]:
-    """The structs that must not enter as they are: refused ones, what lies inside them, and, in a document with a
-    schema, what lies nowhere (below something refused before): nobody will see it, so it must not be in the log either.
-    """
-    dead = {id_ for edit in refused for id_ in edit.structs}
-    for write in writes:  # parents come before what is in them
-        lost = write.parent is None and kind.roots is not None and write.content not in _EMPTY
-        if lost or write.parent in dead:
-            dead.add(write.id)
-    return dead
-
-
-def _without(update: Update, dead: set[Id]) -> Update:
-    """The update with the dead structs blanked and deleted."""
-    structs: dict[int, list[Struct]] = {}
-    deletes: Deletes = {}
-    for client, group in update.structs.items():
-        structs[client] = [struct.blank() if struct.id in dead else struct for struct in group]
-        ranges = [(struct.clock, struct.length) for struct in group if struct.id in dead]
-        if ranges:
-            deletes[client] = normalise(ranges)
-    return Update(structs, unite(update.ranges, deletes))
+@contextmanager
+def _or_broken() -> Iterator[None]:
+    """Whatever fails once the replica has changed makes it useless: it may differ from the log."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, ReplicaBroken):
+        raise
+    except BaseException as error:  # pycrdt's PanicException is no Exception
+        raise ReplicaBroken(f"expected the replica to take a judged update, got {error!r}") from error

@@ -12,16 +12,18 @@ import hashlib
 import logging
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgpack
 
 from maquette.engine.claims import Claims
+from maquette.engine.errors import MaquetteError
 from maquette.engine.files import write_atomically
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.replica import Replica
 
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST = 32
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class SnapshotStore:
                 "kind": replica.kind.name,
                 "describe": replica.kind.describe,
                 "revision": replica.revision,
+                "event": replica.last.bytes if replica.last else b"",
                 "update": replica.doc.get_update(),
                 "index": replica.index.encode(),
                 "claims": replica.claims.to_plain(),
@@ -59,16 +62,14 @@ class SnapshotStore:
     def load(self, stream: str, kind: Kind, server_client: int, head: int) -> Replica:
         """The replica of the snapshot, or an empty one when there is none that fits a stream at revision `head`."""
         kept = self._read(stream)
-        if kept is None or kept["kind"] != kind.name or kept["describe"] != kind.describe or kept["revision"] > head:
+        if kept is None:
             return Replica(kind, server_client)
-        replica = Replica(kind, server_client)
-        replica.doc.apply_update(kept["update"])
-        replica.index = Index.decode(kept["index"])
-        replica.claims = Claims.from_plain(kept["claims"])
-        replica.memory = kind.remembered(kept["memory"])
-        replica.revision = kept["revision"]
-        replica.ready()
-        return replica
+        try:
+            if (kept["kind"], kept["describe"]) == (kind.name, kind.describe) and kept["revision"] <= head:
+                return _revived(kept, kind, server_client)
+        except (MaquetteError, ValueError, KeyError, TypeError) as error:
+            _log.warning("the snapshot of %s does not fit and is left aside: %s", stream, error)
+        return Replica(kind, server_client)
 
     def _read(self, stream: str) -> dict[str, Any] | None:
         if self._folder is None:
@@ -89,3 +90,15 @@ class SnapshotStore:
     def _path(self, stream: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{hashlib.sha256(stream.encode()).hexdigest()[:40]}.snapshot"
+
+
+def _revived(kept: dict[str, Any], kind: Kind, server_client: int) -> Replica:
+    replica = Replica(kind, server_client)
+    replica.doc.apply_update(kept["update"])
+    replica.index = Index.decode(kept["index"])
+    replica.claims = Claims.from_plain(kept["claims"])
+    replica.memory = kind.remembered(kept["memory"])
+    replica.revision = kept["revision"]
+    replica.last = UUID(bytes=kept["event"])
+    replica.ready()
+    return replica

@@ -2,7 +2,9 @@
 
 Rule 1: a message is inserted whole, by its author; id, author, sent and thread never change after.
 Rule 2: the body is its author's; the tombstone (`deleted`) is its author's or a moderator's; a reaction is its actor's.
+        What a moderator deleted, its author cannot restore.
 Rule 3: `stamp` is the server's alone, written in the event that brings the message: the one order of the conversation.
+        A message that comes back by an undo brings its old stamp, which the new one overwrites in the same event.
 Rule 4: an owner's import posts whole messages for anybody, with their reactions, edit times and tombstones. `via` is
         set by the code that imports, never by what comes over the wire.
 """
@@ -10,25 +12,39 @@ Rule 4: an owner's import posts whole messages for anybody, with their reactions
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import pycrdt
 
+from maquette.engine.checks import plain as plain_value
 from maquette.engine.edits import Action, Edit, Parent
+from maquette.engine.errors import SchemaError
 from maquette.engine.events import Actor
 from maquette.engine.ids import is_id
+from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
 from maquette.engine.roles import Role
 from maquette.engine.update import Id
 
 MESSAGES = "messages"
-SEPARATOR = "\u241f"
+SEPARATOR = "\x1f"
 """Between emoji and actor in the key of a reaction: a character that neither holds."""
 
 PAGE_MESSAGES = 2_000  # opening a page and its state vector stay cheap (docs/why.md)
 PAGE_CLIENTS = 1_000  # a state vector of 1,000 clients is 6 KB at each connect; of 20,000 it was 119 KB
+
+
+@dataclass(frozen=True, slots=True)
+class PageLimits:
+    """When a conversation turns its page (D9)."""
+
+    messages: int = PAGE_MESSAGES
+    clients: int = PAGE_CLIENTS
+
+
+DEFAULT_PAGE = PageLimits()
 MAX_BODY = 32_768  # UTF-8 bytes: a long post; more belongs into an attachment
 MAX_EMOJI = 64  # UTF-8 bytes: the longest joined emoji sequence has 35
 MAX_LIST = 100  # mentions or attachments of one message
@@ -39,6 +55,7 @@ IMPORT = "import"
 
 _REQUIRED = {"id", "author", "body", "sent", "reactions"}
 _OPTIONAL = {"thread", "mentions", "attachments", "notice"}
+_AGAIN = {"stamp", "edited"}  # in a message that an undo brings back
 _IMPORTED = {"edited", "deleted"}  # a live message is posted first, and edited or deleted later
 _ARRAY, _MAP = 0, 1
 
@@ -49,7 +66,7 @@ class Message:
 
     id: str
     author: str
-    hint: int
+    hint: int = field(compare=False)
 
 
 class StampCounter:
@@ -70,7 +87,7 @@ class ChatMemory:
         self.messages: dict[Id, Message] = dict(messages or {})
         self._ids = {message.id for message in self.messages.values()}
         self.stamps = StampCounter()  # the chain's own replaces it when the page joins its chain
-        self.clients = 0
+        self.limits = DEFAULT_PAGE
 
     @property
     def ids(self) -> frozenset[str]:
@@ -85,57 +102,67 @@ class ChatMemory:
             if edit.key is not None and edit.action is Action.SET:
                 fields.setdefault(edit.parent, {})[edit.key] = edit
         new: set[Parent] = set()
-        ids: set[str] = set()
+        ids = self._ids_after(edits)
         verdicts = []
         for edit in edits:
             if edit.parent == MESSAGES and edit.action is Action.INSERT:
                 new.add(edit.id)
                 reason = self._bad_post(op, edit, fields.get(edit.id, {}), ids)
             elif edit.parent in new:
-                reason = None  # judged with its message
+                # its message's verdict covers all fields but those set more than once
+                repeated = edit.action is Action.SET and fields[edit.parent].get(edit.key or "") is not edit
+                reason = f"message: expected {edit.key!r:.80} once" if repeated else None
             else:
                 reason = self._bad_edit(op, edit, view, new)
             if reason:
-                verdicts.append(Verdict(edit, reason))
+                foreign = _names_another(op.actor, edit, fields)
+                verdicts.append(Verdict(edit, reason, reason.partition(", got ")[0], foreign))
         return verdicts
+
+    def _ids_after(self, edits: Sequence[Edit]) -> set[str]:
+        """The ids that are taken, without those of messages that the op takes out."""
+        gone = {id_ for edit in edits if edit.action is Action.REMOVE for id_ in edit.erased}
+        return self._ids - {self.messages[type_id].id for type_id in gone & self.messages.keys()}
 
     def _bad_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: set[str]) -> str | None:
         if edit.type_ref != _MAP:
-            return f"{MESSAGES}: expected a map for each message, got {edit.value!r:.80}"
+            return f"{MESSAGES}: expected a map for each message, got {_kind_of(edit.value)}"
         optional = _OPTIONAL | _IMPORTED if _is_import(op) else _OPTIONAL
-        missing, unknown = _REQUIRED - fields.keys(), fields.keys() - _REQUIRED - optional
-        if missing or unknown:
+        allowed = _REQUIRED | optional | (_AGAIN if "stamp" in fields else set())
+        if not _REQUIRED <= fields.keys() <= allowed:
             return (
-                f"message: expected the fields {sorted(_REQUIRED)} and perhaps {sorted(optional)}, got {sorted(fields)}"
+                f"message: expected the fields {sorted(_REQUIRED)} and perhaps {sorted(optional)}, "
+                f"got {sorted(fields)[:20]!s:.300}"
             )
         message = fields["id"].value
         if not is_id(message):
             return f"message.id: expected 1 to 64 characters of [A-Za-z0-9_-], got {message!r:.80}"
-        if message in self._ids or message in ids:
+        if message in ids:
             return f"message.id: expected a new id, got {message!r}, which this page holds already"
         author = fields["author"].value
         if not _posts_for(op, author):
             return f"message.author: expected {op.actor.id!r}, who sends it, got {author!r:.80}"
-        ids.add(message)
-        return next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
+        reason = next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
+        if reason is None:
+            ids.add(message)
+        return reason
 
     def _bad_edit(self, op: Op, edit: Edit, view: View, new: set[Parent]) -> str | None:
         path = view.path(edit.parent)
         if path == (MESSAGES,):
             return self._bad_removal(op, edit)
-        if path[0] != MESSAGES:
-            return f"chat: expected edits in {MESSAGES!r}, got one in {path[0]!r}"
+        if len(path) < 2 or path[0] != MESSAGES:
+            return f"chat: expected edits in {MESSAGES!r}, got one elsewhere"
         if path[1] in new:
             return None if len(path) == 3 and _is_fitting_reaction(op, edit) else _foreign_reaction(op, edit)
         message = self.messages.get(path[1]) if isinstance(path[1], tuple) else None
         if message is None:
             return "chat: expected an edit of an existing message, got one of a message that is gone"
-        if len(path) == 3:
-            allowed = _is_own_reaction(op.actor, edit)
-            if not allowed and edit.action is Action.UNSET and op.role >= Role.MODERATOR:
-                return None
-            return None if allowed else _foreign_reaction(op, edit)
-        return self._bad_field_edit(op, edit, message)
+        if len(path) == 2:
+            return self._bad_field_edit(op, edit, message, view)
+        if _is_own_reaction(op.actor, edit) or (edit.action is Action.UNSET and op.role >= Role.MODERATOR):
+            return None
+        return _foreign_reaction(op, edit)
 
     def _bad_removal(self, op: Op, edit: Edit) -> str | None:
         for type_id in edit.erased:
@@ -147,7 +174,7 @@ class ChatMemory:
                 )
         return None
 
-    def _bad_field_edit(self, op: Op, edit: Edit, message: Message) -> str | None:
+    def _bad_field_edit(self, op: Op, edit: Edit, message: Message, view: View) -> str | None:
         mine = message.author in _authors(op.actor)
         match edit.key:
             case "body" | "edited" | "mentions" | "attachments":
@@ -157,18 +184,28 @@ class ChatMemory:
                         f"by {op.actor.id!r}"
                     )
             case "deleted":
-                if not mine and op.role < Role.MODERATOR:
-                    return (
-                        f"message {message.id!r}: expected its author or a moderator to delete or restore it, "
-                        f"got {op.actor.id!r} ({op.role.name.lower()})"
-                    )
-                if edit.action is Action.SET and not _is_own_tombstone(edit.value, op.actor):
-                    return f"message.deleted: expected {{by: {op.actor.id!r}, at: ms}}, got {edit.value!r:.80}"
+                return self._bad_tombstone(op, edit, message, mine, view)
             case _:
-                return f"message {message.id!r}: expected {edit.key!r} to stay as it was, got a change"
+                return (
+                    f"message {message.id!r}: expected all but its body, mentions, attachments, edited and deleted "
+                    f"to stay, got a change of {edit.key!r:.80}"
+                )
         if edit.key == "body" and edit.action is not Action.SET:
             return f"message {message.id!r}: expected a body, got its removal"
         return _bad_field(edit.key, edit) if edit.action is Action.SET else None
+
+    def _bad_tombstone(self, op: Op, edit: Edit, message: Message, mine: bool, view: View) -> str | None:
+        if op.role < Role.MODERATOR:
+            record = view.shared(edit.parent)
+            there = None if record is None else record.get("deleted")
+            if not mine or (there is not None and there["by"] not in _authors(op.actor)):
+                return (
+                    f"message {message.id!r}: expected its author or a moderator to delete it, and who deleted it or "
+                    f"a moderator to restore it, got {op.actor.id!r} ({op.role.name.lower()})"
+                )
+        if edit.action is Action.SET and not _is_own_tombstone(edit.value, op.actor):
+            return f"message.deleted: expected {{by: {op.actor.id!r}, at: ms}}, got {edit.value!r:.80}"
+        return None
 
     # --- remembering -----------------------------------------------------------------------------------------
 
@@ -260,16 +297,19 @@ class ChatMemory:
 
     # --- the rest of what a document asks ---------------------------------------------------------------------------
 
-    def repairs(self, view: View) -> bool:
+    def is_broken(self) -> bool:
         return False
 
-    def is_full(self) -> bool:
-        return self.room == 0 or self.clients >= PAGE_CLIENTS
+    def repair(self, view: View) -> None:
+        """Nothing: a conversation cannot break."""
+
+    def is_full(self, index: Index) -> bool:
+        return self.room == 0 or len(index.clients) >= self.limits.clients
 
     @property
     def room(self) -> int:
         """How many messages the page still takes before it turns."""
-        return max(0, PAGE_MESSAGES - len(self.messages))
+        return max(0, self.limits.messages - len(self.messages))
 
     def element(self, array: Any, type_id: Id) -> int | None:
         """Near where it was inserted: concurrent inserts move it by a few places."""
@@ -313,6 +353,8 @@ def _posts_for(op: Op, author: object) -> bool:
 def _bad_field(key: str, edit: Edit) -> str | None:
     if key == "reactions":
         return None if edit.type_ref == _MAP else f"message.reactions: expected a map, got {_kind_of(edit.value)}"
+    if edit.type_ref is not None:
+        return f"message.{key}: expected a plain value, got a shared type"
     return bad_value(key, edit.value)
 
 
@@ -335,6 +377,9 @@ def bad_value(key: str, value: Any) -> str | None:
                 return f"message.mentions: expected at most {MAX_LIST} actor ids, got {value!r:.80}"
         case "attachments":
             return _bad_attachments(value)
+        case "stamp":
+            if not (isinstance(value, list) and len(value) == 2 and all(map(_is_time, value))):
+                return f"message.stamp: expected none, or the one it had, got {value!r:.80}"
         case "notice":
             if not isinstance(value, bool):
                 return f"message.notice: expected true or false, got {value!r:.80}"
@@ -347,10 +392,14 @@ def bad_value(key: str, value: Any) -> str | None:
 def _bad_attachments(value: Any) -> str | None:
     if not (isinstance(value, list) and len(value) <= MAX_LIST and all(isinstance(item, dict) for item in value)):
         return f"message.attachments: expected at most {MAX_LIST} maps, got {value!r:.80}"
-    size = len(repr(value))
-    return (
-        f"message.attachments: expected at most {MAX_ATTACHMENTS} bytes, got {size}" if size > MAX_ATTACHMENTS else None
-    )
+    try:
+        _ATTACHMENTS(value, "message.attachments")
+    except SchemaError as error:
+        return f"message.attachments: expected {error.expected}, got {error.actual}"
+    return None
+
+
+_ATTACHMENTS = plain_value(MAX_ATTACHMENTS)
 
 
 def _kind_of(value: Any) -> str:
@@ -358,7 +407,9 @@ def _kind_of(value: Any) -> str:
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53 and value == int(value)
+    )
 
 
 def _is_tombstone(value: Any) -> bool:
@@ -392,6 +443,15 @@ def _is_fitting_reaction(op: Op, edit: Edit) -> bool:
 
 def _is_reaction_value(edit: Edit) -> bool:
     return edit.action is Action.UNSET or (edit.action is Action.SET and edit.value is True)
+
+
+def _names_another(actor: Actor, edit: Edit, fields: Mapping[Parent, Mapping[str, Edit]]) -> bool:
+    """Whether the edit is a post or a reaction in somebody else's name."""
+    if edit.parent == MESSAGES and edit.action is Action.INSERT:
+        author = fields.get(edit.id, {}).get("author")
+        return author is not None and author.value not in _authors(actor)
+    _, separator, who = (edit.key or "").partition(SEPARATOR)
+    return bool(separator) and who not in _authors(actor)
 
 
 def _foreign_reaction(op: Op, edit: Edit) -> str:

@@ -16,6 +16,7 @@ import pycrdt
 
 from maquette.engine.edits import Edit, Parent
 from maquette.engine.events import Actor
+from maquette.engine.index import Index
 from maquette.engine.roles import Role
 from maquette.engine.update import Id
 
@@ -37,10 +38,16 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`edit` is refused for `reason`: what was expected and what came, for the person who sent it."""
+    """`edit` is refused for `reason`: what was expected and what came, for the person who sent it.
+
+    `rule` is the part that goes into the log: what was expected, and nothing of what came (G5 b).
+    `foreign`: the edit is in another person's name, and may have come by way of their neighbour's tab (D4).
+    """
 
     edit: Edit
     reason: str
+    rule: str
+    foreign: bool = False
 
 
 class View(Protocol):
@@ -62,9 +69,6 @@ class View(Protocol):
 class Memory(Protocol):
     """What a kind remembers of one document, so that it need not search the replica."""
 
-    clients: int
-    """How many client ids have written."""
-
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
         """The refused edits among `edits`, each with its reason."""
         ...
@@ -85,11 +89,15 @@ class Memory(Protocol):
         """What the applied edits did, in effective values."""
         ...
 
-    def repairs(self, view: View) -> bool:
-        """Write what the owner repairs by an op of its own; False when there is nothing to repair."""
+    def is_broken(self) -> bool:
+        """Whether there is anything that the owner should repair by an op of its own."""
         ...
 
-    def is_full(self) -> bool:
+    def repair(self, view: View) -> None:
+        """Write it."""
+        ...
+
+    def is_full(self, index: Index) -> bool:
         """Whether the document has reached the limits of one epoch."""
         ...
 

@@ -16,12 +16,14 @@ from typing import Any
 import pycrdt
 
 from maquette.engine.edits import Action, Edit, Parent
-from maquette.engine.errors import InvalidInput
+from maquette.engine.errors import InvalidInput, SchemaError
 from maquette.engine.ids import is_id
+from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
 from maquette.engine.roles import Role
 from maquette.engine.scene import schema
 from maquette.engine.scene.tree import Tree
+from maquette.engine.update import Id
 
 NODES, MATERIALS, COMMENTS, SETTINGS = "nodes", "materials", "comments", "settings"
 RECORDS: dict[str, schema.Kind] = {NODES: "node", MATERIALS: "material", COMMENTS: "comment"}
@@ -33,11 +35,11 @@ _Fields = dict[str, Any]
 
 
 class SceneMemory:
-    """The effective tree, and which records there are."""
+    """The effective tree, and which item holds each record."""
 
     def __init__(self) -> None:
         self.tree = Tree()
-        self.clients = 0
+        self.records: dict[tuple[str, str], Id] = {}
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -47,18 +49,23 @@ class SceneMemory:
         for edit in edits:
             inside.setdefault(edit.parent, []).append(edit)
         new_nodes = {edit.key for edit in inside.get(NODES, ()) if edit.action is Action.SET}
+        repeated = _repeated(edits)
         verdicts = []
         for edit in edits:
             if edit.parent in made:
                 continue  # judged with the record that it is part of
             path = view.path(edit.parent)
             try:
+                if edit.parent in RECORDS and (edit.parent, edit.key) in repeated:
+                    raise InvalidInput("scene: expected each record once in an op, got one more")
                 if len(path) == 1:
                     self._check_root(op, edit, str(path[0]), inside, new_nodes, view)
                 else:
                     self._check_field(op, edit, path, inside, new_nodes, view)
+            except _NotYours as error:
+                verdicts.append(Verdict(edit, str(error), _rule(error), foreign=True))
             except InvalidInput as error:
-                verdicts.append(Verdict(edit, str(error)))
+                verdicts.append(Verdict(edit, str(error), _rule(error)))
         return verdicts
 
     def _check_root(
@@ -67,33 +74,37 @@ class SceneMemory:
         if root == SETTINGS:
             _require(op, Role.EDITOR, "settings")
             if edit.action is Action.SET:
+                _check_register(edit, "settings", str(edit.key))
                 schema.check_field("settings", str(edit.key), edit.value)
             return
         what = RECORDS.get(root)
         if what is None or edit.key is None:
-            raise InvalidInput(f"scene: expected records in {', '.join(RECORDS)} or settings, got one in {root!r}")
+            raise InvalidInput(f"scene: expected records in {', '.join(RECORDS)} or settings, got one elsewhere")
         _require(op, Role.COMMENTER if root == COMMENTS else Role.EDITOR, what)
         if edit.action is Action.UNSET:
-            self._check_removal(op, edit, what, view)
+            self._check_removal(op, root, edit.key, what, view)
             return
-        if edit.type_ref != _MAP:
-            raise InvalidInput(f"{what} {edit.key!r}: expected a shared map, got {edit.value!r:.80}")
         if not is_id(edit.key):
             raise InvalidInput(f"{what}: expected an id of 1 to 64 characters of [A-Za-z0-9_-], got {edit.key!r:.80}")
-        if edit.key in view.shared(root):
+        if edit.type_ref != _MAP:
+            raise InvalidInput(f"{what} {edit.key!r}: expected a shared map, got {edit.value!r:.80}")
+        if (root, edit.key) in self.records:
             raise InvalidInput(f"{what}: expected a fresh id, got {edit.key!r}, which exists")
-        fields = _gathered(edit, inside)
+        fields = _gathered(edit, inside, what)
         _check_record(what, edit.key, fields)
         if root == NODES:
             self._check_place(edit.key, fields["place"], new_nodes)
-        if root == COMMENTS and fields.get("author") != op.actor.id:
-            raise InvalidInput(f"comment.author: expected {op.actor.id!r}, got {fields.get('author')!r:.80}")
+        if "trashed" in fields:
+            _check_trasher(op, fields["trashed"])
+        if root == COMMENTS and fields["author"] != op.actor.id:
+            raise _NotYours(f"comment.author: expected {op.actor.id!r}, got {fields['author']!r:.80}")
 
-    def _check_removal(self, op: Op, edit: Edit, what: schema.Kind, view: View) -> None:
-        makers = {view.creator(type_id) for type_id in edit.erased}
-        if op.role < Role.OWNER and makers - {op.actor.id}:
+    def _check_removal(self, op: Op, root: str, id_: str, what: schema.Kind, view: View) -> None:
+        """Whatever takes the place at a key ends what shows there, if it says so or not: the record counts."""
+        record = self.records.get((root, id_))
+        if record is not None and op.role < Role.OWNER and view.creator(record) != op.actor.id:
             raise InvalidInput(
-                f"{what} {edit.key!r}: expected 'trashed' to be set, got the removal of somebody else's record"
+                f"{what}: expected 'trashed' to be set, got the removal of somebody else's record {id_!r}"
             )
 
     def _check_field(
@@ -105,28 +116,31 @@ class SceneMemory:
         new_nodes: set[str | None],
         view: View,
     ) -> None:
-        what = RECORDS.get(path[0])
-        if what is None or edit.key is None or len(path) > 3 or (len(path) == 3 and path[2] != SLOTS):
-            raise InvalidInput(f"scene: expected a field of a node, material or comment, got an edit at {path!r}")
+        what = RECORDS.get(path[0]) if len(path) in (2, 3) else None
+        if what is None or edit.key is None or (len(path) == 3 and (what, path[2]) != ("node", SLOTS)):
+            raise InvalidInput("scene: expected a field of a node, material or comment, got an edit elsewhere")
         if what == "comment":
             _check_comment(op, edit, view)
         else:
             _require(op, Role.EDITOR, what)
         if len(path) == 3:
             if edit.action is Action.SET:
+                _check_register(edit, "node", SLOTS)
                 schema.check_field("node", SLOTS, {edit.key: edit.value})
             return
         if edit.action is Action.UNSET:
             schema.check_unset(what, edit.key)
             return
-        value: Any = _gathered(edit, inside) if edit.type_ref == _MAP else edit.value
-        schema.check_field(what, edit.key, value)
-        if (edit.type_ref is not None) != (what == "node" and edit.key == SLOTS):
-            raise InvalidInput(f"{what}.{edit.key}: expected a shared map for {SLOTS!r} only")
+        if (what, edit.key) == ("node", SLOTS):
+            _check_slots(edit)
+            schema.check_field(what, edit.key, _gathered(edit, inside, None))
+            return
+        _check_register(edit, what, edit.key)
+        schema.check_field(what, edit.key, edit.value)
         if edit.key == "place":
-            self._check_place(path[1], value, new_nodes)
-        if edit.key == "trashed" and value["by"] != op.actor.id:
-            raise InvalidInput(f"node.trashed.by: expected {op.actor.id!r}, got {value['by']!r:.80}")
+            self._check_place(path[1], edit.value, new_nodes)
+        if edit.key == "trashed":
+            _check_trasher(op, edit.value)
 
     def _check_place(self, node: str, place: Sequence[Any], new_nodes: set[str | None]) -> None:
         parent = place[0]
@@ -138,7 +152,9 @@ class SceneMemory:
     # --- remembering -----------------------------------------------------------------------------------------------
 
     def learn(self, edits: Sequence[Edit]) -> None:
-        """Nothing: what a scene remembers is told by the changes."""
+        for edit in edits:
+            if edit.key is not None and edit.action is Action.SET and edit.parent in RECORDS:
+                self.records[str(edit.parent), edit.key] = edit.id
 
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
         for change in changes:
@@ -155,6 +171,11 @@ class SceneMemory:
                     self.tree.restore(change["id"])
                 case "node.removed":
                     self.tree.remove(change["id"])
+                    self.records.pop((NODES, change["id"]), None)
+                case "material.removed":
+                    self.records.pop((MATERIALS, change["id"]), None)
+                case "comment.removed":
+                    self.records.pop((COMMENTS, change["id"]), None)
 
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         """Nothing: a scene's ops enter as they come."""
@@ -185,13 +206,14 @@ class SceneMemory:
 
     # --- the rest of what a document asks ------------------------------------------------------------------------
 
-    def repairs(self, view: View) -> bool:
-        wanted = self.tree.repairs()
-        for node, place in wanted:
-            view.shared(NODES)[node]["place"] = [place.parent, place.order]
-        return bool(wanted)
+    def is_broken(self) -> bool:
+        return self.tree.has_cycles
 
-    def is_full(self) -> bool:
+    def repair(self, view: View) -> None:
+        for node, place in self.tree.repairs():
+            view.shared(NODES)[node]["place"] = [place.parent, place.order]
+
+    def is_full(self, index: Index) -> bool:
         return False
 
     def element(self, array: Any, type_id: Any) -> int | None:
@@ -201,16 +223,18 @@ class SceneMemory:
         return {}
 
     def to_plain(self) -> Any:
-        return [[node, *_place(self.tree, node), self.tree.is_trashed(node)] for node in self.tree.nodes()]
+        nodes = [[node, *_place(self.tree, node), self.tree.is_trashed(node)] for node in self.tree.nodes()]
+        return {"nodes": nodes, "records": [[root, id_, *item] for (root, id_), item in self.records.items()]}
 
 
-def remembered(rows: Any) -> SceneMemory:
+def remembered(stored: Any) -> SceneMemory:
     """The inverse of `SceneMemory.to_plain`."""
     memory = SceneMemory()
-    for node, parent, order, trashed in rows:
+    for node, parent, order, trashed in stored["nodes"]:
         memory.tree.place(node, parent, order)
         if trashed:
             memory.tree.trash(node)
+    memory.records = {(root, id_): (client, clock) for root, id_, client, clock in stored["records"]}
     return memory
 
 
@@ -236,15 +260,59 @@ def _require(op: Op, least: Role, what: str) -> None:
         )
 
 
-def _gathered(edit: Edit, inside: dict[Parent, list[Edit]]) -> _Fields:
-    """The fields of a map that the same update makes, nested maps too."""
+def _repeated(edits: Sequence[Edit]) -> set[tuple[Parent, str | None]]:
+    """The keys that an op sets more than once, which takes several client ids: what shows, depends on these."""
+    seen: set[tuple[Parent, str | None]] = set()
+    more: set[tuple[Parent, str | None]] = set()
+    for edit in edits:
+        if edit.action is Action.SET:
+            place = (edit.parent, edit.key)
+            (more if place in seen else seen).add(place)
+    return more
+
+
+class _NotYours(InvalidInput):
+    """An edit in somebody else's name."""
+
+
+def _rule(error: InvalidInput) -> str:
+    """What was expected, without anything of what came: paths below a field hold the sender's keys."""
+    if isinstance(error, SchemaError):
+        return f"{'.'.join(error.path.split('.')[:2]).partition('[')[0]}: expected {error.expected}"
+    return str(error).partition(", got ")[0]
+
+
+def _gathered(edit: Edit, inside: dict[Parent, list[Edit]], what: str | None) -> _Fields:
+    """The fields of a map that the same update makes, with a node's slots."""
     fields: _Fields = {}
     for part in inside.get(edit.id, ()):
-        if part.action is Action.SET and part.key is not None:
-            fields[part.key] = part.value if part.type_ref is None else _gathered(part, inside)
-        elif part.action is Action.INSERT:
-            raise InvalidInput(f"{edit.key!r}: expected registers in a map, got a sequence")
+        key = str(part.key)
+        if part.action is not Action.SET:
+            continue  # a key that was set and deleted again
+        if key in fields:
+            raise InvalidInput(f"{what or SLOTS}: expected each field once, got {key!r:.80} again")
+        if (what, key) == ("node", SLOTS):
+            _check_slots(part)
+            fields[key] = _gathered(part, inside, None)
+        else:
+            _check_register(part, what or SLOTS, key)
+            fields[key] = part.value
     return fields
+
+
+def _check_slots(edit: Edit) -> None:
+    if edit.type_ref != _MAP:
+        raise InvalidInput(f"node.{SLOTS}: expected a shared map, got {edit.value!r:.80}")
+
+
+def _check_register(edit: Edit, what: str, key: str) -> None:
+    if edit.type_ref is not None:
+        raise InvalidInput(f"{what}: expected plain values, got a shared type in {key!r:.80}")
+
+
+def _check_trasher(op: Op, trashed: Any) -> None:
+    if trashed["by"] != op.actor.id:
+        raise _NotYours(f"node.trashed.by: expected {op.actor.id!r}, got {trashed['by']!r:.80}")
 
 
 def _check_record(what: str, id_: str, fields: _Fields) -> None:

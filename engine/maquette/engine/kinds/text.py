@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maquette.engine.edits import Edit
+from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View
 from maquette.engine.roles import Role
 
 
 class TextMemory:
     """A text document remembers nothing."""
-
-    clients = 0
 
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
         return []
@@ -35,10 +34,13 @@ class TextMemory:
         roots = {str(view.path(edit.parent)[0]) for edit in edits}
         return [{"type": "text.changed", "roots": sorted(roots)}] if roots else []
 
-    def repairs(self, view: View) -> bool:
+    def is_broken(self) -> bool:
         return False
 
-    def is_full(self) -> bool:
+    def repair(self, view: View) -> None:
+        pass
+
+    def is_full(self, index: Index) -> bool:
         return False
 
     def element(self, array: Any, type_id: Any) -> int | None:

@@ -145,6 +145,11 @@ class Tree:
             above = None if written is None or above in self._detached else written.parent
         return above is not None
 
+    @property
+    def has_cycles(self) -> bool:
+        """Whether there is anything in `repairs`."""
+        return bool(self._detached)
+
     def repairs(self) -> list[tuple[str, Place]]:
         """The places that the owner should write, by node: one for each cycle, none where there is no cycle."""
         return [(node, self._effective[node]) for node in sorted(self._detached)]
