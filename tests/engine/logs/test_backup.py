@@ -18,7 +18,9 @@ from maquette.engine.logs.verify import verify
 from maquette.engine.testing.log_contract import collected, note
 
 
-async def test_a_backup_made_while_the_log_is_written_is_whole(tmp_path: Path) -> None:
+async def test_a_backup_made_while_the_log_is_written_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup_module, "PAGES_AT_ONCE", 4)  # many steps, with commits between them
+
     async def write(log: SqliteLog) -> None:
         while True:
             await log.append("busy", [note(update=bytes(3000))])
