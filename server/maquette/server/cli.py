@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def options(
 
 def main() -> None:
     """The entry point."""
+    logging.basicConfig(level=logging.WARNING, format="maquette: %(message)s")  # to stderr, without a time
     app(prog_name="maquette")
 
 

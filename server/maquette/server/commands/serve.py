@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -109,7 +110,9 @@ class _Server(uvicorn.Server):
         say(f"Listening on {url}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._services.hub.drain()
+        with suppress(TimeoutError):  # a client that does not read must not keep the server from ending
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._services.hub.drain()
         await super().shutdown(sockets)
 
 
@@ -153,6 +156,7 @@ def _ending_quietly() -> Iterator[None]:
 
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # listening everywhere is no address to go to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

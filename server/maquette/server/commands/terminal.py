@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -24,7 +23,6 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives. A MaquetteError ends the command with one line on stderr and exit code 1 or 2."""
-    logging.basicConfig(level=logging.WARNING, format="maquette: %(message)s")  # to stderr, without a time
     try:
         return asyncio.run(work)
     except MaquetteError as error:
