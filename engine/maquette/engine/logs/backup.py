@@ -132,7 +132,7 @@ def _copy_pages(source: sqlite3.Connection, copy: sqlite3.Connection, tell: Prog
     def progress(status: int, remaining: int, total: int) -> None:
         tell("database", total - remaining, total)
 
-    # SQLite begins a copy anew whenever somebody commits, for ever beside a busy server; inside a view nobody does
+    # SQLite begins a copy anew whenever somebody has committed, and may never end beside a busy server: not in a view
     with one_view(source):
         head_of(source)
         source.backup(copy, pages=PAGES_AT_ONCE, progress=progress)

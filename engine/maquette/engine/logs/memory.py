@@ -86,6 +86,10 @@ class MemoryLog:
         self._require_open()
         return Position(self._head)
 
+    async def until_writable(self) -> None:
+        """See `EventLog.until_writable`."""
+        self._require_open()
+
     async def close(self) -> None:
         """See `EventLog.close`."""
         self._commit()
