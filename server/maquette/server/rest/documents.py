@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 from typing import Annotated, Any, Literal
 
 import pycrdt
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse
 
 from maquette.engine.errors import NotFound
 from maquette.engine.kinds.kind import plain
@@ -56,7 +54,7 @@ async def get_state(
     if format == "update":
         return Response(replica.diff(NOTHING), media_type=UPDATE, headers=headers)
     told = {"document": record.name, "epoch": epoch, "revision": replica.revision, "state": _state(replica)}
-    return Response(to_json(told), media_type="application/json", headers=headers)
+    return JSONResponse(told, headers=headers)
 
 
 def _find(space: Space, name: str) -> tuple[DocumentRecord, int]:
@@ -72,18 +70,3 @@ def _state(replica: Replica) -> Any:
     if replica.kind.roots is not None:
         return {name: plain(replica.shared(name)) for name in replica.kind.roots}
     return {name: str(replica.doc.get(name, type=pycrdt.Text)) for name in sorted(replica.doc.keys())}
-
-
-def to_json(value: Any) -> bytes:
-    """JSON of a value as `plain` gives it: bytes as `{"$bytes": base64}`, numbers that JSON lacks as null."""
-    return json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes):
-        return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    return [_jsonable(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,75 @@
+"""The state of a document at a revision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pycrdt
+import pytest
+from tests.support.api import Api, on_each_log
+
+from maquette.engine.events import Actor
+from maquette.engine.roles import Role
+
+DOCUMENTS = "/spaces/demo/documents"
+
+
+@pytest.fixture(autouse=True)
+async def demo(api: Api) -> None:
+    await api.space("demo")
+
+
+async def names(api: Api, revision: int) -> list[str]:
+    state = await api.done("GET", f"{DOCUMENTS}/scene/state?revision={revision}", role="viewer")
+    assert state["revision"] == revision
+    return sorted(node["name"] for node in state["state"]["nodes"].values())
+
+
+@on_each_log
+async def test_the_past_is_read_revision_by_revision(api: Api) -> None:
+    for name in ("a", "b", "c"):
+        last = await api.done("POST", "/spaces/demo/scene/nodes", {"name": name})
+    await api.done("PATCH", f"/spaces/demo/scene/nodes/{last['id']}", {"name": "d"})
+    assert [await names(api, revision) for revision in range(5)] == [
+        [], ["a"], ["a", "b"], ["a", "b", "c"], ["a", "b", "d"]
+    ]  # fmt: skip
+    newest = await api.done("GET", f"{DOCUMENTS}/scene@1/state")
+    assert (newest["document"], newest["epoch"], newest["revision"]) == ("scene", 1, 4)
+    assert newest["state"]["materials"] == {}
+
+
+async def test_a_revision_that_is_not_there_is_refused(api: Api) -> None:
+    await api.done("POST", "/spaces/demo/scene/nodes", {"name": "a"})
+    said = await api.refused(422, "GET", f"{DOCUMENTS}/scene/state?revision=2")
+    assert said["detail"] == "revision: expected 0 to 1, got 2"
+    for revision in ("-1", "x"):
+        assert (await api.refused(422, "GET", f"{DOCUMENTS}/scene/state?revision={revision}"))["path"] == "revision"
+
+
+async def test_an_unknown_document_is_not_found(api: Api) -> None:
+    for name in ("scene@2", "text:none", "chart", "chat@0", "text:"):
+        assert (await api.refused(404, "GET", f"{DOCUMENTS}/{name}/state"))["detail"].endswith(f"got {name!r}")
+
+
+async def test_the_update_makes_the_state_of_its_revision_from_nothing(api: Api) -> None:
+    for body in ("one", "two"):
+        await api.done("POST", "/spaces/demo/chat/messages", {"body": body})
+    response = await api.call("GET", f"{DOCUMENTS}/chat/state?revision=1&format=update")
+    assert response.headers["Content-Type"] == "application/octet-stream"
+    assert response.headers["Maquette-Revision"] == "1"
+    copy: pycrdt.Doc[Any] = pycrdt.Doc()
+    copy.apply_update(response.content)
+    messages = copy.get("messages", type=pycrdt.Array).to_py()
+    assert [message["body"] for message in messages or []] == ["one"]
+
+
+async def test_a_text_document_shows_its_roots_as_text(api: Api) -> None:
+    space = await api.engine.space("t1", "demo")
+
+    def write(doc: pycrdt.Doc[Any]) -> None:
+        text = doc.get("note", type=pycrdt.Text)
+        text += "Grüße"
+
+    await space.write("text:notes", Actor("ann"), Role.EDITOR, write)
+    state = await api.done("GET", f"{DOCUMENTS}/text:notes/state")
+    assert state["state"] == {"note": "Grüße"}
