@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.support.gltf import parts, triangle
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from maquette.engine.logs.lock import WriterLock
 from maquette.engine.logs.schema import DATABASE, LOCK
