@@ -66,9 +66,9 @@ async def test_an_import_is_signed_by_who_imports_and_says_that_it_is_one(space:
 
 
 async def test_many_nodes_come_in_ops_of_bounded_number_parents_first(space: Space) -> None:
-    made = shared(400)
-    made.root["nodes"].extend({"name": f"inner {index}"} for index in range(900))
-    made.root["nodes"][0]["children"] = list(range(400, 1300))
+    made = shared(120)
+    made.root["nodes"].extend({"name": f"inner {index}"} for index in range(300))
+    made.root["nodes"][0]["children"] = list(range(120, 420))
     await take(space, made.glb())
     known: set[str | None] = {None}
     sizes = []
@@ -78,8 +78,8 @@ async def test_many_nodes_come_in_ops_of_bounded_number_parents_first(space: Spa
         for change in added:
             assert change["node"]["place"][0] in known
             known.add(change["id"])
-    assert sum(sizes) == len(await nodes(space)) == 1300
-    assert max(sizes) == 500
+    assert sum(sizes) == len(await nodes(space)) == 420
+    assert max(sizes) == 100
 
 
 async def test_nodes_with_much_in_them_come_in_ops_of_bounded_size(space: Space) -> None:
@@ -133,9 +133,9 @@ async def test_a_glb_is_known_by_its_first_bytes_whatever_it_is_called(space: Sp
 async def test_progress_is_told_to_its_end(space: Space) -> None:
     told: list[tuple[str, int, int]] = []
     await import_file(
-        space, shared(700).glb(), "m.glb", ANN, Role.EDITOR, lambda *step: told.append((step[0], step[1], step[2]))
+        space, shared(250).glb(), "m.glb", ANN, Role.EDITOR, lambda *step: told.append((step[0], step[1], step[2]))
     )
-    assert [step for step in told if step[0] == "scene"][-1] == ("scene", 701, 701)  # one material
+    assert [step for step in told if step[0] == "scene"][-1] == ("scene", 251, 251)  # one material
 
 
 # --- what is not taken -----------------------------------------------------------------------------------------------
