@@ -114,14 +114,16 @@ class Engine:
         )
 
     @classmethod
-    async def open_readonly(cls, folder: Path) -> Self:
+    async def open_readonly(cls, folder: Path, *, snapshots: bool = True) -> Self:
         """Open the log in `folder` for reading, beside the server that writes it or without one (L5).
 
-        Spaces are as they were when they were first asked for. Raises LogTooNew, LogDamaged, LogLost, LogError.
+        Spaces are as they were when they were first asked for. Without `snapshots`, documents are replayed from their
+        first event on. Raises LogTooNew, LogDamaged, LogLost, LogError.
         """
         log = await SqliteLog.open_readonly(folder)
         assets = AssetStore(folder / "assets") if (folder / "assets").is_dir() else MemoryAssets()
-        return cls(log, assets, SnapshotStore(folder / "snapshots", writable=False), node=os.urandom(16))
+        store = SnapshotStore(folder / "snapshots" if snapshots else None, writable=False)
+        return cls(log, assets, store, node=os.urandom(16))
 
     async def __aenter__(self) -> Self:
         self._start(self._sweep())

@@ -49,7 +49,7 @@ async def check(data: Path, progress: Progress = quiet) -> Checkup:
     head = await _check_log(data, found, progress)
     _check_files(data, found)
     try:
-        engine = await Engine.open_readonly(data)
+        engine = await Engine.open_readonly(data, snapshots=False)  # they would spare what is to be checked
     except MaquetteError as error:
         found.problems.append(f"the log does not open, so documents, assets and projections were not checked: {error}")
         return found
