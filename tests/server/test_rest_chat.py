@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -115,6 +116,18 @@ async def test_a_reaction_is_one_emoji(api: Api) -> None:
     for emoji in ("x" * 65, f"a{chat.SEPARATOR}b"):
         said = await api.refused(422, "PUT", f"{CHAT}/{written['id']}/reactions/{quote(emoji)}")
         assert said["path"] == "reaction.emoji"
+
+
+@on_each_log
+async def test_posts_at_the_same_moment_are_all_there_once(api: Api) -> None:
+    who = [("ann", "editor"), ("bob", "commenter")] * 10
+    written = await asyncio.gather(*(post(api, str(n), sub=sub, role=role) for n, (sub, role) in enumerate(who)))
+    newest = max(written, key=lambda one: int(one["position"]))
+    messages = await read(api, newest)
+    assert sorted(int(message["body"]) for message in messages) == list(range(20))
+    assert {message["body"]: message["author"] for message in messages} == {
+        str(n): sub for n, (sub, _) in enumerate(who)
+    }
 
 
 async def test_viewers_read_and_do_not_write(api: Api) -> None:

@@ -25,6 +25,7 @@ from maquette.projections.runner import Runner
 from maquette.projections.scene_graph import SceneGraph
 from maquette.server import health, problems
 from maquette.server.auth import Authenticator
+from maquette.server.privacy import PrivateAnswers
 from maquette.server.redaction import keep_tokens_out_of_logs
 from maquette.server.rest import assets, chat, documents, files, operations, scene, spaces
 from maquette.server.services import Services
@@ -110,6 +111,7 @@ def _app(lifespan: Lifespan, cors: Sequence[str]) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(health.router)
+    app.add_middleware(PrivateAnswers)
     if cors:
         app.add_middleware(
             CORSMiddleware,

@@ -61,12 +61,12 @@ class Access:
         await self.space.name_profile(self.actor, self.session.actor.id, self.session.name)
 
 
-def services(request: Request) -> Services:
-    """What the routes work with; typed by `Request`, which is what FastAPI knows to pass."""
+async def services(request: Request) -> Services:
+    """What the routes work with. Async, as the next one, because FastAPI would run it in a thread otherwise."""
     return services_of(request)
 
 
-def current_session(request: Request) -> Session:
+async def current_session(request: Request) -> Session:
     """Who asks. Raises Unauthenticated."""
     return services_of(request).authenticator.authenticate_connection(request)
 
@@ -79,7 +79,7 @@ async def entered(
 
     Raises Unauthenticated, and NotFound for what may not be known.
     """
-    kept, session = services_of(request), current_session(request)
+    kept, session = services_of(request), await current_session(request)
     found, role = await enter(kept.engine, session, space, join=request.method == "POST")
     return Access(kept, session, found, role)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from maquette.engine.errors import NotFound, SchemaError
@@ -81,7 +81,7 @@ async def list_spaces(services: CurrentServices, session: CurrentSession) -> Spa
 
 @router.post("", status_code=201)
 async def create_space(
-    new: NewSpace, services: CurrentServices, session: CurrentSession, response: Response
+    new: NewSpace, services: CurrentServices, session: CurrentSession, request: Request, response: Response
 ) -> SpaceOut:
     """Make a space, with a chat and a scene in it. Takes the role owner in all spaces of the tenant (`*`)."""
     if not session.may_create_spaces:
@@ -92,7 +92,7 @@ async def create_space(
         space = await services.engine.create_space(session.tenant, new.slug, session.actor, name=new.name)
     else:
         raise Conflict(f"space: expected a new slug, got {new.slug!r}, which is the space {existing.id!r}")
-    response.headers["Location"] = f"/v1/spaces/{space.slug}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/spaces/{space.slug}"
     return _out(space, session.role(space) or Role.VIEWER)
 
 
