@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Maquette: people and AI participants chat and edit 3D scenes together, from one durable log.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a docstring again
     pretty_exceptions_enable=False,  # its boxes print local variables, which may hold tokens
     context_settings={"help_option_names": ["-h", "--help"]},
 )
