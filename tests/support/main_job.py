@@ -6,14 +6,20 @@ Each part drives a real server over the wire, then reads the log beside it and a
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pycrdt
+from pygltflib import GLTF2
 from tests.support.agents import Agent, NodeAgent, PythonAgent, Replay
 from tests.support.serving import ServerProcess
 from tests.support.traces import Trace
@@ -159,18 +165,23 @@ async def _each(agents: Sequence[Agent], command: str) -> None:
     await asyncio.gather(*(getattr(agent, command)() for agent in agents))
 
 
-async def document_events(folder: Path, name: str) -> list[Event]:
-    """The events of the text document `name` of the one space, read beside the server."""
+async def events(folder: Path) -> list[Event]:
+    """The whole log, read beside the server."""
     log = await SqliteLog.open_readonly(folder)
     try:
-        events = [event async for page in log.read_all() for event in page]
+        return [event async for page in log.read_all() for event in page]
     finally:
         await log.close()
+
+
+async def document_events(folder: Path, name: str) -> list[Event]:
+    """The events of the text document `name` of the one space."""
+    found = await events(folder)
     opened = next(
-        event for event in events if event.type == "document.opened" and event.data.get("name") == f"text:{name}"
+        event for event in found if event.type == "document.opened" and event.data.get("name") == f"text:{name}"
     )
     stream = f"{opened.stream}/{opened.data['document']}@1"
-    return [event for event in events if event.stream == stream]
+    return [event for event in found if event.stream == stream]
 
 
 @dataclass(slots=True)
@@ -205,3 +216,96 @@ async def _type(text: RemoteText, rate: float, seconds: float, latencies: Latenc
         took = time.perf_counter() - started
         latencies.milliseconds.append(1_000 * took)
         await asyncio.sleep(max(0.0, 1 / rate - took))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a glTF file shows, counted by pygltflib, which knows nothing of ours."""
+
+    triangles: int
+    animations: int
+    skins: int
+
+    def __add__(self, other: Shown) -> Shown:
+        return Shown(self.triangles + other.triangles, self.animations + other.animations, self.skins + other.skins)
+
+
+def shown_by(path: Path) -> Shown:
+    """Triangles of all nodes of the scene (a mesh shown three times counts three times), animations, skins in use."""
+    file = GLTF2().load(str(path))
+    waiting, triangles, skins = list(file.scenes[file.scene or 0].nodes), 0, set()
+    while waiting:
+        node = file.nodes[waiting.pop()]
+        waiting += node.children or []
+        skins |= {node.skin} - {None}
+        for primitive in file.meshes[node.mesh].primitives if node.mesh is not None else ():
+            accessor = primitive.indices if primitive.indices is not None else primitive.attributes.POSITION
+            triangles += file.accessors[accessor].count // 3
+    return Shown(triangles, len(file.animations), len(skins))
+
+
+async def maquette(*arguments: str) -> str:
+    """Run the command line in a process of its own; what it prints. Its errors fail the test."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from maquette.server.cli import main; main()", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, errors = await process.communicate()
+    assert process.returncode == 0, f"maquette {' '.join(arguments)}: {errors.decode()}"
+    return printed.decode()
+
+
+async def import_files(server: ServerProcess, files: Sequence[Path]) -> str:
+    """Import files through the server; the report."""
+    return await maquette("import", SPACE, *map(str, files), "--data", str(server.folder))
+
+
+async def export_to(server: ServerProcess, path: Path) -> str:
+    """Export the scene (.glb) or the chat (.jsonl) through the server."""
+    return await maquette("export", SPACE, "--to", str(path), "--data", str(server.folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one line of a chat says: who said what, when (ms)."""
+
+    name: str
+    body: str
+    sent: int
+
+
+async def conversation(server: ServerProcess, position: str | None = None) -> list[dict[str, Any]]:
+    """Every message of the space's conversation, by REST, oldest first, over all pages."""
+    messages: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"limit": 200, "after": 0, **({"wait": position} if position else {})}
+    async with httpx.AsyncClient(base_url=f"{server.url}/v1/spaces/{SPACE}", params={"name": "Reader"}) as client:
+        while True:
+            answer = await client.get("/chat/messages", params=params)
+            answer.raise_for_status()
+            page = answer.json()["messages"]
+            messages += page
+            if not page:
+                return messages
+            params["after"] = page[-1]["number"]
+
+
+def spoken(messages: Sequence[dict[str, Any]]) -> list[Line]:
+    """What people said, without the notices (joins, parts, renames)."""
+    return [Line(m["name"], m["body"], m["sent"]) for m in messages if not m["notice"]]
+
+
+def lines_of(path: Path) -> list[Line]:
+    """The same out of the log file itself, in its order: `[hh:mm] <nick> text`, and `[hh:mm]  * nick does` as /me."""
+    day = datetime.fromisoformat(path.stem[-10:]).replace(tzinfo=UTC)
+    found = []
+    for line in path.read_bytes().decode("utf-8").splitlines():
+        said = re.fullmatch(r"\[(\d\d):(\d\d)\] <([^>]*)> ?(.*)", line)
+        done = re.fullmatch(r"\[(\d\d):(\d\d)\]\s+\* (\S+) ?(.*)", line)
+        if match := said or done:
+            sent = day + timedelta(hours=int(match[1]), minutes=int(match[2]))
+            body = match[4] if said else f"/me {match[4]}"
+            found.append(Line(match[3].strip(), body, int(sent.timestamp() * 1_000)))
+    return found
