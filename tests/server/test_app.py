@@ -22,6 +22,7 @@ from maquette.engine.engine import Engine
 from maquette.engine.errors import LogHeld
 from maquette.server.app import create_app, create_server_app, running
 from maquette.server.auth import Authenticator
+from maquette.server.problems import TOLD
 from maquette.server.redaction import redacted
 from maquette.server.tokens import Keyring
 
@@ -243,3 +244,19 @@ async def use(url: str, good: str, bad: str) -> None:
                     await socket.recv()
                 assert caught.value.rcvd is not None
                 assert caught.value.rcvd.code == code
+
+
+async def test_the_page_of_the_api_lists_every_route_and_no_other(api: Api) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+ /\S+)` \|", page, re.MULTILINE)
+    paths = (await api.http.get("/openapi.json")).json()["paths"]
+    served = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+    assert sorted(listed) == sorted(served)
+    assert len(set(listed)) == len(listed)
+
+
+async def test_the_page_of_the_api_lists_every_kind_of_problem() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (.*?) \|", page, re.MULTILINE)
+    listed = {(int(status), kind) for status, kinds in rows for kind in re.findall(r"`([a-z-]+)`", kinds)}
+    assert listed == {(told.status, told.kind) for _, told in TOLD} | {(405, "method-not-allowed")}
