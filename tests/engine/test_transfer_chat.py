@@ -143,6 +143,12 @@ async def test_somebody_of_the_same_name_is_not_taken_for_the_nick(space: Space)
     assert "realbob0000" not in {one.author for one in await records(space)}
 
 
+async def test_somebody_whom_another_import_brought_is_not_taken_for_the_nick(space: Space) -> None:
+    await take(space, jsonl(row(1, name="bob")), "chat.jsonl")
+    await take(space, DAY)
+    assert [one.id for one in await records(space) if one.author == "u1"] == ["m1"]
+
+
 async def test_a_log_that_is_imported_again_adds_nothing(space: Space) -> None:
     await take(space, DAY)
     head = await space.engine.log.head()

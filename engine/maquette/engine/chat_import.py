@@ -27,6 +27,7 @@ from maquette.engine.nicks import Nicks
 from maquette.engine.reports import Notes, Progress, Report
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
+from maquette.engine.spaces import IRC
 from maquette.engine.transcripts.irc import read_irc
 from maquette.engine.transcripts.jsonl import Numbered, Record, own_id, read_jsonl
 from maquette.engine.transcripts.lines import BadLine
@@ -51,7 +52,7 @@ async def import_irc(
     renames and the server's notices become messages with `notice`, by the nick that they are about; a rename mentions
     the new nick's author, which is how the two are linked. An action becomes `/me …`.
     """
-    nicks = Nicks(space.record.imported, space.engine.node, space.id)
+    nicks = Nicks(space.record.nicks, space.engine.node, space.id)
     start = file.tell()
 
     def lines() -> Iterator[Numbered | BadLine]:
@@ -62,7 +63,7 @@ async def import_irc(
             elif line.kind != "blank":
                 yield Numbered(line.number, nicks.record(line))
 
-    report = await _ChatImport(space, name, "irc", actor, role, progress, lines, nicks.names).run()
+    report = await _ChatImport(space, name, IRC, actor, role, progress, lines, nicks.names).run()
     return replace(report, warnings=(*report.warnings, *nicks.warnings()))
 
 
@@ -191,7 +192,7 @@ class _ChatImport:
         """Name those who have no name in the space yet; how many had another one, which they keep."""
         profiles = self._space.record.profiles
         new = {author: name for author, name in names.items() if author not in profiles}
-        await self._space.name_profiles(self._actor, new)
+        await self._space.name_profiles(self._actor, new, IRC if self._kind == IRC else None)
         return sum(profiles[author] != name for author, name in names.items())
 
     async def _post(self, batch: Sequence[Record], total: int) -> None:

@@ -8,7 +8,7 @@ Rule 2: the bare name of a document follows its epochs; who comes to an epoch th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,10 +109,11 @@ class Space:
         if self.record.profiles.get(profile) != name:
             await self._record([NewEvent("profile.named", actor, {"id": profile, "name": name})])
 
-    async def name_profiles(self, actor: Actor, names: dict[str, str]) -> None:
-        """The same for many, in one event each and one commit."""
+    async def name_profiles(self, actor: Actor, names: Mapping[str, str], source: str | None = None) -> None:
+        """The same for many, in one event each and one commit. `source` says what the names are, as `spaces.IRC`."""
+        said = {} if source is None else {"source": source}
         events = [
-            NewEvent("profile.named", actor, {"id": profile, "name": name})
+            NewEvent("profile.named", actor, {"id": profile, "name": name, **said})
             for profile, name in names.items()
             if self.record.profiles.get(profile) != name
         ]

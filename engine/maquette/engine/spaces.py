@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from maquette.engine.errors import InvalidInput, NotFound
 from maquette.engine.events import Event
-from maquette.engine.kinds.chat import CHAT, IMPORT
+from maquette.engine.kinds.chat import CHAT
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.scene import SCENE
 from maquette.engine.kinds.text import TEXT
@@ -23,6 +23,9 @@ from maquette.engine.kinds.text import TEXT
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CHAT, SCENE, TEXT)}
 FIXED = ("chat", "scene")
 """The documents that every space has from the start, by name, id and kind in one."""
+
+IRC = "irc"
+"""`source` of a `profile.named` that stands for a nick."""
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -116,8 +119,8 @@ class TenantRecord:
 class SpaceRecord:
     """A space: its documents by name, its people's display names, and which restores it went through.
 
-    `imported` holds, by name, the people whom an import brought: a later import may post for them again, and must not
-    take somebody of the same name for one of them.
+    `nicks` holds the authors that logs of IRC brought, by nick: a later log posts for them again, and must not take
+    somebody else of that name for one of them.
     """
 
     tenant: str
@@ -126,7 +129,7 @@ class SpaceRecord:
     name: str = ""
     documents: dict[str, DocumentRecord] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
-    imported: dict[str, str] = field(default_factory=dict)
+    nicks: dict[str, str] = field(default_factory=dict)
     restores: set[str] = field(default_factory=set)
 
     @property
@@ -152,8 +155,8 @@ class SpaceRecord:
                 record.closed[data["epoch"]] = data["reason"]
             case "profile.named":
                 self.profiles[data["id"]] = data["name"]
-                if event.actor.via == IMPORT:
-                    self.imported[data["name"]] = data["id"]
+                if data.get("source") == IRC:
+                    self.nicks[data["name"]] = data["id"]
             case "space.restored":
                 self.restores.add(data["mark"])
             case _:

@@ -110,6 +110,8 @@ class _Server(uvicorn.Server):
         say(f"Listening on {url}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()  # nobody new
         with suppress(TimeoutError):  # a client that does not read must not keep the server from ending
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._services.hub.drain()
