@@ -181,7 +181,7 @@ class Replica:
         if others:  # another tab's, who has not come back yet: their owner brings them
             return self._judge(op, cut(update, lambda client: client not in others)[0], own)
         judged = _Judged(verdicts, *(with_inner(verdicts, read.found) if verdicts else (read.found, [])))
-        reversal = Reversal(judged.refused, Holder(self.shared, lambda array, id_: self.memory.element(array, id_)))
+        reversal = Reversal(judged.refused, Holder(self.shared, self.memory.element, self.index.is_deleted))
         if reversal.excess:
             return Denied(f"expected an op with at most {MAX_RESTORED} edits that have to be undone, got more")
         dead = dead_structs(writes, judged.refused, read.hidden if self.kind.roots is not None else ())

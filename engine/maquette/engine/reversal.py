@@ -64,33 +64,43 @@ def blanked(update: Update, dead: Collection[Id]) -> Update:
 class Holder:
     """Where edits land: what the replica answers about its live types."""
 
-    def __init__(self, shared: Callable[[Parent], Any], element: Callable[[Any, Id], int | None]) -> None:
+    def __init__(
+        self,
+        shared: Callable[[Parent], Any],
+        element: Callable[[Any, Id], int | None],
+        is_deleted: Callable[[Id], bool],
+    ) -> None:
         self.shared = shared
         self.element = element
+        self._is_deleted = is_deleted
+
+    def is_there(self, parent: Parent) -> bool:
+        """Whether the type still shows. One that was deleted and restored is another one, and whole already."""
+        return isinstance(parent, str) or not self._is_deleted(parent)
 
 
 @dataclass(slots=True)
 class _Register:
     parent: Parent
+    target: Any  # not looked up again: the refused edit may have hidden what it is found by
     key: str
     was: Any
     copy: Any
 
     def write(self, holder: Holder) -> None:
-        target = holder.shared(self.parent)
-        if target is not None and not (self.key in target and plain(target[self.key]) == self.was):
-            target[self.key] = self.copy
+        if holder.is_there(self.parent) and not (self.key in self.target and plain(self.target[self.key]) == self.was):
+            self.target[self.key] = self.copy
 
 
 @dataclass(slots=True)
 class _Elements:
     parent: Parent
+    target: Any
     lost: list[tuple[int, Any]]
 
     def write(self, holder: Holder) -> None:
-        target = holder.shared(self.parent)
-        for place, value in () if target is None else self.lost:  # ascending, so that each finds its place again
-            target.insert(min(place, len(target)), value)
+        for place, value in self.lost if holder.is_there(self.parent) else ():  # ascending: each finds its place again
+            self.target.insert(min(place, len(self.target)), value)
 
 
 class Reversal:
@@ -121,14 +131,14 @@ class Reversal:
             return 0
         self._registers.add((edit.parent, edit.key))
         value = target[edit.key]
-        self._parts.append(_Register(edit.parent, edit.key, plain(value), revived(value)))
+        self._parts.append(_Register(edit.parent, target, edit.key, plain(value), revived(value)))
         return 1
 
     def _take_elements(self, edit: Edit, target: Any) -> int:
         if len(edit.erased) > MAX_RESTORED:
             return len(edit.erased)
         places = sorted(place for id_ in edit.erased if (place := self._holder.element(target, id_)) is not None)
-        self._parts.append(_Elements(edit.parent, [(place, revived(target[place])) for place in places]))
+        self._parts.append(_Elements(edit.parent, target, [(place, revived(target[place])) for place in places]))
         return len(places)
 
     def __bool__(self) -> bool:

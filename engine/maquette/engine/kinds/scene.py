@@ -195,7 +195,7 @@ class SceneMemory:
             elif len(path) >= 2 and path[0] in RECORDS:
                 key = str(path[2]) if len(path) > 2 else str(edit.key)
                 fields.setdefault((str(path[0]), str(path[1])), {})[key] = None
-        changes = [_told(root, id_, view) for root, id_ in whole]
+        changes = [change for root, id_ in whole for change in self._told(root, id_, view)]
         for (root, id_), keys in fields.items():
             record = view.shared(root).get(id_)
             if (root, id_) not in whole and record is not None:
@@ -203,6 +203,13 @@ class SceneMemory:
         if settings:
             changes.append({"type": "setting.changed", **_registers(list(settings), view.shared(SETTINGS))})
         return changes
+
+    def _told(self, root: str, id_: str, view: View) -> list[Change]:
+        what = RECORDS[root]
+        record = view.shared(root).get(id_)
+        if record is not None:
+            return [{"type": f"{what}.added", "id": id_, what: plain(record)}]
+        return [{"type": f"{what}.removed", "id": id_}] if (root, id_) in self.records else []
 
     # --- the rest of what a document asks ------------------------------------------------------------------------
 
@@ -335,14 +342,6 @@ def _check_comment(op: Op, edit: Edit, view: View) -> None:
         raise InvalidInput(f"comment.{edit.key}: expected it to stay as it was, got a change")
     if author != op.actor.id:
         raise InvalidInput(f"comment: expected an edit by its author, got one of {edit.key!r} by {op.actor.id!r}")
-
-
-def _told(root: str, id_: str, view: View) -> Change:
-    what = RECORDS[root]
-    record = view.shared(root).get(id_)
-    if record is None:
-        return {"type": f"{what}.removed", "id": id_}
-    return {"type": f"{what}.added", "id": id_, what: plain(record)}
 
 
 def _changed(what: str, id_: str, keys: list[str], record: Any) -> list[Change]:
