@@ -68,6 +68,13 @@ class EventLog(Protocol):
         """The position of the last durable event; START in an empty log."""
         ...
 
+    async def until_writable(self) -> None:
+        """Return when appends can be tried: at once, or when a log that could not write can again (L7).
+
+        Raises LogClosed when it closes first.
+        """
+        ...
+
     async def close(self) -> None:
         """Commit what waits, release the writer lock, end the subscriptions. Later calls raise LogClosed."""
         ...

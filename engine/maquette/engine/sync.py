@@ -9,8 +9,9 @@ Rule 2: update and awareness payloads are passed on unread; who may act on them 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from maquette.engine.errors import MalformedFrame
@@ -211,7 +212,7 @@ def _read_state(cursor: Cursor) -> AwarenessState:
     start = cursor.offset
     text = cursor.string("an awareness state")
     try:
-        state = json.loads(text, parse_constant=_no_constant)
+        state = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise MalformedFrame(start, "an awareness state in JSON", repr(text[:40])) from error
     if not (state is None or isinstance(state, dict)):
@@ -221,6 +222,13 @@ def _read_state(cursor: Cursor) -> AwarenessState:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")  # Python would take NaN and Infinity and hand them to browsers
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not isfinite(value):
+        raise ValueError(f"{digits} is beyond a double")  # 1e999 would come out as Infinity, which is not JSON
+    return value
 
 
 def read_state_vector(state_vector: bytes) -> dict[int, int]:
@@ -242,11 +250,23 @@ def write_state_vector(clocks: Mapping[int, int]) -> bytes:
 
 def write_awareness(states: Iterable[AwarenessState]) -> bytes:
     """The inverse of `read_awareness`."""
-    parts = [
-        varuint(state.client) + varuint(state.clock) + _blob(json.dumps(state.state, separators=(",", ":")).encode())
-        for state in states
-    ]
-    return varuint(len(parts)) + b"".join(parts)
+    entries = [awareness_entry(one.client, one.clock, awareness_text(one.state)) for one in states]
+    return varuint(len(entries)) + b"".join(entries)
+
+
+def awareness_text(state: Any) -> bytes:
+    """A state as JSON. Raises ValueError for NaN and infinities, RecursionError for what is nested too deeply."""
+    return json.dumps(state, separators=(",", ":"), allow_nan=False).encode()
+
+
+def awareness_entry(client: int, clock: int, text: bytes) -> bytes:
+    """One state of an awareness update, from its JSON."""
+    return varuint(client) + varuint(clock) + _blob(text)
+
+
+def awareness_frame(entries: Collection[bytes]) -> bytes:
+    """The frame that holds these entries: what `write_frame` gives for their states, without encoding them again."""
+    return bytes((AWARENESS,)) + _blob(varuint(len(entries)) + b"".join(entries))
 
 
 def _blob(data: bytes) -> bytes:

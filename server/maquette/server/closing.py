@@ -17,6 +17,7 @@ class Close:
 
     TOO_SLOW: ClassVar[Close]
     RESTART: ClassVar[Close]
+    FAILED: ClassVar[Close]
 
     def __post_init__(self) -> None:
         short = self.reason.encode()[:MAX_REASON].decode(errors="ignore")
@@ -48,6 +49,11 @@ class Close:
         return cls(4409, successor)
 
     @classmethod
+    def too_large(cls, reason: str) -> Close:
+        """Larger than a limit, and no update: those are denied by a message, with the reason."""
+        return cls(4413, reason)
+
+    @classmethod
     def unavailable(cls, reason: str) -> Close:
         """Try again later."""
         return cls(1013, reason)
@@ -55,3 +61,4 @@ class Close:
 
 Close.TOO_SLOW = Close(1013, "expected a reader that keeps up, got 16 MiB behind: come back and sync")
 Close.RESTART = Close(1012, "the server restarts")
+Close.FAILED = Close(1011, "the server failed at this connection: come back and sync")

@@ -4,21 +4,25 @@ Rule 1: frames are handled in the order in which they came; what they cause leav
 Rule 2: everything that was computed from the replica leaves after its commit (D1).
 Rule 3: a denied connection is told why and reads on; when it goes on writing it is closed for good (G5 a).
 Rule 4: a hole is asked for once, and not again until something of the connection was integrated (D3).
-Rule 5: a reader who is too slow is closed and comes back by a sync; nothing is buffered without bound.
+Rule 5: a reader who is too slow is closed and comes back by a sync; who does not read is not read either; nothing is
+        buffered without bound.
+Rule 6: when the document is lost, the connection stays, is not read until the document is back, and then begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import LogError, MalformedFrame, MaquetteError
-from maquette.engine.events import Position
+from maquette.engine.errors import MalformedFrame, MaquetteError
 from maquette.engine.roles import Role
 from maquette.engine.space import Resolved
 from maquette.engine.sync import (
+    STEP1,
+    SYNC,
     AwarenessUpdate,
     Message,
     PermissionDenied,
@@ -33,12 +37,17 @@ from maquette.engine.sync import (
     write_frame,
     write_state_vector,
 )
+from maquette.server.acks import Acks
 from maquette.server.closing import Close
 from maquette.server.presence import EMPTY_FRAME, Presence
 from maquette.server.sessions import Session
 
 MAX_BACKLOG = 16 << 20  # bytes waiting for one reader: the first sync of a large scene, and what happens meanwhile
+MAX_UNREAD = 4 << 20  # bytes waiting for one reader; then it must read before it is read
 MAX_UNSETTLED = 512  # updates of one connection on their way to the disk; then its socket is not read
+MAX_UNSETTLED_BYTES = 8 << 20
+MAX_STATE_VECTOR = 512 << 10  # bytes: 80,000 clients, and 50 ms of reading
+MAX_PRESENCE = 1 << 20  # bytes: two frames' worth of the largest states, which tabs relay
 
 
 class Socket(Protocol):
@@ -57,24 +66,27 @@ class Connection:
         self.found = found
         self.client: int | None = None
         self.closing: Close | None = None
-        self._socket = socket
-        self._presence = presence
-        self._acks = acks
-        self._document: Document | None = None
-        self._outbox: deque[bytes] = deque()
-        self._backlog = 0
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._unsettled: deque[Receipt] = deque()
-        self._settled = 0
-        self._denied = False
-        self._asked = False
-        self._asked_in_vain = False
-        self.heard_at = 0.0
-        self.reattach = asyncio.Event()
+        self.told_at = 0.0
+        """When it was last sent something, on the loop's clock."""
+        self.detached = asyncio.Event()
         """Set when the document is lost, or the connection closes."""
         self.seen = -1
         """The revision up to which a lost document had been shown; -1 when none was lost."""
+        self._socket = socket
+        self._presence = presence
+        self._acks = Acks() if acks else None
+        self._document: Document | None = None
+        self._outbox: deque[bytes] = deque()
+        self._backlog = 0
+        self._owed = 0  # bytes of answers that wait for a commit
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._unsettled: dict[int, int] = {}  # number of an update → its bytes
+        self._unsettled_bytes = 0
+        self._updates = 0
+        self._denied = False
+        self._asked = False
+        self._asked_in_vain = False
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
 
@@ -82,13 +94,15 @@ class Connection:
         """Begin to show `document`: ask the client for what we lack, and listen."""
         self._document = document
         self._asked = self._asked_in_vain = False
+        self.detached.clear()
+        if self.client is not None:  # what presence announced is not in the log
+            document.replica.claims.announce(self.client, self.session.actor.id)
         document.subscribers.add(self)
-        self._presence.join(self)
         self._ask()
+        self._room.set()
 
     def detach(self) -> None:
         """Stop listening; what was submitted goes on its way."""
-        self._presence.leave(self)
         if self._document is not None:
             self._document.subscribers.discard(self)
             self._document = None
@@ -98,7 +112,7 @@ class Connection:
         self.closing = self.closing or close
         self._wake.set()
         self._room.set()
-        self.reattach.set()
+        self.detached.set()
 
     # --- what the document says (Subscriber) -------------------------------------------------------------------------
 
@@ -113,12 +127,15 @@ class Connection:
         self._wake.set()
 
     def lost(self, error: MaquetteError) -> None:
-        self.seen = self._document.durable if self._document is not None else self.seen
+        if self._document is not None:
+            self.seen = self._document.durable
         self._document = None
-        self._presence.leave(self)
+        self._owed = 0
         self._unsettled.clear()
-        self._room.set()
-        self.reattach.set()
+        self._unsettled_bytes = 0
+        if self._acks is not None:
+            self._acks.lose()
+        self.detached.set()
 
     def moved(self, successor: str) -> None:
         if self.found.alias:
@@ -142,26 +159,43 @@ class Connection:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    async def room(self) -> None:
+        """Wait until a frame may be handled: rules 5 and 6, seen from the client's socket."""
+        while self.closing is None and not self._has_room():
+            self._room.clear()
+            await self._room.wait()
+
+    def _has_room(self) -> bool:
+        return (
+            self._document is not None
+            and self._backlog + self._owed <= MAX_UNREAD
+            and len(self._unsettled) < MAX_UNSETTLED
+            and self._unsettled_bytes <= MAX_UNSETTLED_BYTES
+        )
+
     def receive(self, frame: bytes) -> None:
-        """Handle one frame. What is wrong with it goes to the client; nothing is raised."""
+        """Handle one frame, after `room`. What is wrong with it goes to the client; nothing is raised."""
+        limit = _most_bytes(frame)
+        if limit is not None and len(frame) > limit:
+            self.close(Close.too_large(f"expected at most {limit} bytes in such a frame, got {len(frame)}"))
+            return
         try:
             message = read_frame(frame)
-            if isinstance(message, SyncStep1):
-                read_state_vector(message.state_vector)
+            clocks = read_state_vector(message.state_vector) if isinstance(message, SyncStep1) else {}
         except MalformedFrame as error:
             self.close(Close.malformed(str(error)))
             return
-        self._handle(message)
+        if self._document is not None:
+            self._handle(message, clocks, self._document)
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message, clocks: dict[int, int], document: Document) -> None:
         match message:
-            case SyncStep1(state_vector):
-                self._answer(read_state_vector(state_vector))
+            case SyncStep1():
+                self._answer(clocks, document)
             case SyncStep2(update):
-                self._asked = False
-                self._submit(update, answer=True)
+                self._submit(update, document, answer=True)
             case SyncUpdate(update):
-                self._submit(update, answer=False)
+                self._submit(update, document, answer=False)
             case AwarenessUpdate(states):
                 self._presence.update(self, states)
             case QueryAwareness():
@@ -169,45 +203,76 @@ class Connection:
             case PermissionDenied() | Stored() | Refused():
                 self.close(Close.malformed("expected a sync or awareness message, got one that servers send"))
 
-    def _answer(self, clocks: dict[int, int]) -> None:
-        document = self._document
-        if document is None:
-            return
+    def _answer(self, clocks: dict[int, int], document: Document) -> None:
         index = document.replica.index
         if any(index.clock(client) == 0 for client in clocks.keys() & self.found.record.before(self.found.epoch)):
             self.close(Close.moved(self.found.name))
             return
         known = {client: min(clock, index.clock(client)) for client, clock in clocks.items() if index.clock(client)}
-        frame = write_frame(SyncStep2(document.replica.diff(write_state_vector(known))))
-        document.after_commit(lambda: self.deliver(frame))
+        self._deliver_after_commit(SyncStep2(document.replica.diff(write_state_vector(known))), document)
 
     def _ask(self) -> None:
         if self._document is not None:
-            frame = write_frame(SyncStep1(self._document.replica.state_vector()))
-            self._document.after_commit(lambda: self.deliver(frame))
+            self._deliver_after_commit(SyncStep1(self._document.replica.state_vector()), self._document)
 
-    def _submit(self, update: bytes, *, answer: bool) -> None:
-        document = self._document
-        if document is None:
-            return  # the replica is being opened again; the sync that follows brings the update once more
+    def _deliver_after_commit(self, message: Message, document: Document) -> None:
+        frame = write_frame(message)
+        self._owed += len(frame)
+
+        def pay() -> None:
+            self._owed -= len(frame)
+            self.deliver(frame)
+
+        document.after_commit(pay)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def _submit(self, update: bytes, document: Document, *, answer: bool) -> None:
+        before = document.replica.revision
         receipt = document.submit(self.session.actor, self._role, update, self.client)
+        if self._acks is not None:
+            self._acks.take(receipt, answer=answer)
+            if self._acks.is_full:
+                self.close(Close.unavailable("expected the edits that others owe, got too many that wait for them"))
         if receipt.error is not None:
-            if not isinstance(receipt.error, LogError):
-                self.close(Close.malformed(str(receipt.error)))
-            return
+            return  # the document is lost; the sync that follows brings the update once more
+        self._mind_holes(receipt, answer=answer, integrated=document.replica.revision > before)
         if receipt.denied is not None:
-            self._deny(receipt.denied)
-        elif receipt.refused:
-            self._tell_refusal("; ".join(receipt.refused))
-        elif receipt.hole is not None:
-            self._ask_for_hole(answer=answer)
-        else:
-            self._asked_in_vain = False
-        self._track(receipt)
+            self._deny(receipt.denied)  # at once: what comes behind it must not enter
+        self._track(receipt, len(update))
 
     def _role(self) -> Role:
-        role = self.session.role(self.found.space)
+        role = None if self._denied else self.session.role(self.found.space)
         return Role.VIEWER if role is None else role
+
+    def _track(self, receipt: Receipt, size: int) -> None:
+        number, denied = self._updates, receipt.denied is not None
+        self._updates += 1
+
+        def settle(receipt: Receipt) -> None:
+            self._unsettled_bytes -= self._unsettled.pop(number, 0)
+            self._room.set()
+            self._tell(receipt, denied=denied)
+
+        if receipt.settled:
+            settle(receipt)
+            return
+        receipt.on_settled = settle
+        if receipt.hole is None:  # what waits for others must not keep them from being heard
+            self._unsettled[number] = size
+            self._unsettled_bytes += size
+
+    def _tell(self, receipt: Receipt, *, denied: bool) -> None:
+        """What became of an update, once it is settled; `denied` when the client knows that already."""
+        if receipt.error is not None:
+            return
+        if receipt.denied is not None and not denied:
+            self._deny(receipt.denied)
+        if receipt.refused:
+            reason = "; ".join(receipt.refused)
+            self.deliver(write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)))
+        if self._acks is not None and self._acks.advance():
+            self.deliver(write_frame(Stored(self._acks.settled, str(self._acks.position))))
 
     def _deny(self, reason: str) -> None:
         if self._denied:
@@ -216,52 +281,28 @@ class Connection:
         self._denied = True
         self.deliver(write_frame(PermissionDenied(reason)))
 
-    def _tell_refusal(self, reason: str) -> None:
-        self.deliver(write_frame(Refused(reason) if self._acks else PermissionDenied(reason)))
-
-    def _ask_for_hole(self, *, answer: bool) -> None:
-        if answer:
+    def _mind_holes(self, receipt: Receipt, *, answer: bool, integrated: bool) -> None:
+        if integrated:
+            self._asked_in_vain = False
+        elif answer and (self._asked or receipt.hole is not None):
             self._asked_in_vain = True  # the client has told all it may tell: somebody else must bring the rest
-        elif not self._asked and not self._asked_in_vain:
+        if answer:
+            self._asked = False
+        elif receipt.hole is not None and not self._asked and not self._asked_in_vain:
             self._asked = True
             self._ask()
 
-    # --- acknowledging -----------------------------------------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _track(self, receipt: Receipt) -> None:
-        self._unsettled.append(receipt)
-        receipt.on_settled = self._on_settled
-        if receipt.settled:
-            self._on_settled(receipt)
-        elif len(self._unsettled) > MAX_UNSETTLED and self._unsettled[0].hole is None:
-            self._room.clear()
-
-    def _on_settled(self, receipt: Receipt) -> None:
-        newest: Position | None = None
-        while self._unsettled and self._unsettled[0].settled:
-            first = self._unsettled.popleft()
-            self._settled += 1
-            newest = first.position
-        if len(self._unsettled) <= MAX_UNSETTLED:
-            self._room.set()
-        if newest is not None and self._acks:
-            self.deliver(write_frame(Stored(self._settled, str(newest))))
-
-    async def room(self) -> None:
-        """Wait until the connection may send more (back-pressure on its socket)."""
-        if len(self._unsettled) > MAX_UNSETTLED:
-            await self._room.wait()
-
-    # --- writing -----------------------------------------------------------------------------------------------------
-
-    async def write(self, now: Any) -> None:
+    async def write(self, now: Callable[[], float]) -> None:
         """Send what waits until the connection closes. `now` is the loop's clock."""
         while True:
             while self._outbox:
                 frame = self._outbox.popleft()
-                self._backlog -= len(frame)
                 await self._socket.send(frame)
-                self.heard_at = now()
+                self._backlog -= len(frame)
+                self._room.set()
+                self.told_at = now()
             if self.closing is not None:
                 await self._socket.close(self.closing)
                 return
@@ -272,5 +313,12 @@ class Connection:
 
     def keep_alive(self, silent_since: float) -> None:
         """Send an empty presence frame when nothing was sent since then (P3)."""
-        if self.heard_at <= silent_since and not self._outbox:
+        if self.told_at <= silent_since and not self._outbox:
             self.deliver(EMPTY_FRAME)
+
+
+def _most_bytes(frame: bytes) -> int | None:
+    """The most that a frame of its type may have; None for updates, which have limits of their own."""
+    if frame.startswith(bytes((SYNC, STEP1))):
+        return MAX_STATE_VECTOR
+    return None if frame.startswith(bytes((SYNC,))) else MAX_PRESENCE

@@ -4,22 +4,27 @@ Rule 1: a connection speaks for its own client id only, and the server says who 
 Rule 2: states are coalesced: each tick sends the newest states that changed, at most 30 in a frame, to everyone, their
         origin included (P3).
 Rule 3: who reads slowly gets the newest states when it has read the rest, never a backlog.
-Rule 4: a client that returns after it was taken away is shown at once: other clients ignore a clock that they have
-        seen, so the server counts on from there.
+Rule 4: a state is shown under the clock at which its client said it, or under the next one when the server changed it
+        or when it is the first of a connection. Stock clients ignore what is not newer than what they have: so the
+        origin takes over what the server says of it, unless it has moved meanwhile, and who returns is shown at once.
+        Never later than the next one: a client that has moved would be set back, also by another tab that relays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from maquette.engine.sync import AwarenessState, AwarenessUpdate, write_frame
+from maquette.engine.sync import AwarenessState, awareness_entry, awareness_frame, awareness_text
 
 MAX_STATES = 30  # in a frame
-MAX_STATE_BYTES = 4_096  # a cursor, a camera, a selection of a hundred nodes
+OLDEST_STATES = 5  # of them: where everybody moves, what changed once must not wait for ever
+MAX_STATE_BYTES = 16 << 10  # of JSON: a cursor, a camera, a selection of some hundred nodes
+MAX_CLOCK = 1 << 52  # the next one must stay below 2^53: a longer number stops stock clients
 TICK_SECONDS = 1 / 15  # 10 to 20 a second look continuous; screens interpolate
-EMPTY_FRAME = write_frame(AwarenessUpdate(()))
+EMPTY_FRAME = awareness_frame(())
+_GONE = b"null"
 
 
 class Member(Protocol):
@@ -49,68 +54,22 @@ class Member(Protocol):
 
 @dataclass(slots=True)
 class _State:
+    """`told` is the clock at which the client said it, `clock` the one under which it is shown, `text` its JSON."""
+
     member: Member
+    told: int
     clock: int
-    state: dict[str, Any] | None
+    text: bytes
 
 
 class Presence:
-    """The states of one document's connections."""
+    """The states of one document's connections. `on_change` is called whenever a tick has something to send."""
 
-    def __init__(self) -> None:
-        self._members: dict[Member, set[int]] = {}  # member → clients whose newest state it has missed
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._on_change = on_change
+        self._members: dict[Member, dict[int, int]] = {}  # member → what it has missed, as in `_dirty`
         self._states: dict[int, _State] = {}
-        self._ahead: dict[int, int] = {}  # client → how far our clock is before its own
-        self._dirty: dict[int, None] = {}  # in order of change, the newest last
-
-    def join(self, member: Member) -> None:
-        """Take a connection in and tell it who is here."""
-        self._members[member] = set()
-        self.tell(member)
-
-    def tell(self, member: Member) -> None:
-        """Send all states to `member`."""
-        for frame in self._frames(self._states):
-            member.deliver(frame)
-
-    def leave(self, member: Member) -> None:
-        """Take a connection away; the others see it go at the next tick."""
-        self._members.pop(member, None)
-        for client, held in self._states.items():
-            if held.member is member and held.state is not None:
-                held.state = None
-                self._touch(client)
-
-    def update(self, member: Member, states: Iterable[AwarenessState]) -> None:
-        """Take in what `member` says of itself; what it says of others is dropped."""
-        for state in states:
-            if self._is_own(member, state.client):
-                self._take(member, state)
-
-    def _is_own(self, member: Member, client: int) -> bool:
-        if member.client is None:
-            return member.announce(client)
-        return member.client == client
-
-    def _take(self, member: Member, new: AwarenessState) -> None:
-        if new.state is not None and len(repr(new.state)) > MAX_STATE_BYTES:
-            return
-        held = self._states.get(new.client)
-        if held is None:
-            held = self._states[new.client] = _State(member, -1, None)
-        clock = new.clock + self._ahead.get(new.client, 0)
-        if clock <= held.clock:
-            if held.member is member and held.state is not None:
-                return  # an older state, or the same again
-            self._ahead[new.client] = held.clock + 1 - new.clock
-            clock = held.clock + 1
-        held.member, held.clock = member, clock
-        held.state = None if new.state is None else _stamped(new.state, member.identity)
-        self._touch(new.client)
-
-    def _touch(self, client: int) -> None:
-        self._dirty.pop(client, None)
-        self._dirty[client] = None
+        self._dirty: dict[int, int] = {}  # client → clock, in order of change, the newest last
 
     @property
     def is_dirty(self) -> bool:
@@ -122,48 +81,118 @@ class Presence:
         """Whether nobody is here."""
         return not self._members
 
+    # --- coming and going ------------------------------------------------------------------------------------------
+
+    def join(self, member: Member) -> None:
+        """Take a connection in and tell it who is here."""
+        self._members[member] = {}
+        self.tell(member)
+
+    def tell(self, member: Member) -> None:
+        """Send all states to `member`."""
+        self._send(member, {client: held.clock for client, held in self._states.items()})
+
+    def leave(self, member: Member) -> None:
+        """Take a connection away; the others see it go at the next tick."""
+        self._members.pop(member, None)
+        held = None if member.client is None else self._states.get(member.client)
+        if member.client is not None and held is not None and held.member is member:
+            self._remove(member.client, held)
+
+    def _remove(self, client: int, held: _State) -> None:
+        del self._states[client]
+        self._touch(client, held.clock)
+
+    def _touch(self, client: int, clock: int) -> None:
+        self._dirty.pop(client, None)
+        self._dirty[client] = clock
+        self._on_change()
+
+    # --- hearing -----------------------------------------------------------------------------------------------------
+
+    def update(self, member: Member, states: Iterable[AwarenessState]) -> None:
+        """Take in what `member` says of itself; what it says of others is dropped, as is what is too large."""
+        for state in states:
+            if state.clock < MAX_CLOCK and self._is_own(member, state.client):
+                self._take(member, state)
+
+    def _is_own(self, member: Member, client: int) -> bool:
+        if member.client is None:
+            return member.announce(client)
+        return member.client == client
+
+    def _take(self, member: Member, new: AwarenessState) -> None:
+        held = self._states.get(new.client)
+        if held is not None and held.member is not member:  # the same client over a newer connection
+            held = None
+        if held is not None and new.clock <= held.told:
+            return  # an older state, or the same again
+        if new.state is None:
+            if held is not None:
+                self._remove(new.client, held)
+            return
+        said, shown = _texts(new.state, member.identity)
+        if len(shown) <= MAX_STATE_BYTES:
+            self._show(member, new, held, said, shown)
+
+    def _show(self, member: Member, new: AwarenessState, held: _State | None, said: bytes, shown: bytes) -> None:
+        clock = new.clock if held is not None and said == shown else new.clock + 1
+        if held is not None and said == held.text and new.clock <= held.clock:
+            held.told = new.clock  # it repeats what it heard of itself, as stock clients do
+            return
+        if held is not None:
+            clock = max(clock, held.clock + 1)
+        self._states[new.client] = _State(member, new.clock, clock, shown)
+        self._touch(new.client, clock)
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
     def tick(self) -> None:
         """Send the newest states that changed, at most one frame's worth; the rest at the next tick."""
-        batch = list(self._dirty)[-MAX_STATES:]
-        for client in batch:
-            del self._dirty[client]
-        frame = None
+        batch = self._next_batch()
+        frame = self._frame(batch)
         for member, missed in self._members.items():
             if member.is_behind:
                 missed.update(batch)
-                continue
-            frame = frame or next(self._frames(batch))
-            member.deliver(frame)
-        for client in batch:
-            held = self._states[client]
-            if held.state is None and held.member not in self._members:
-                self._forget_later(client)
-
-    def _forget_later(self, client: int) -> None:
-        """Keep a short tail of those who left, so that their clocks go on where others saw them."""
-        gone = [other for other, held in self._states.items() if held.state is None]
-        for other in gone[: -10 * MAX_STATES]:
-            del self._states[other]
-            self._ahead.pop(other, None)
+            else:
+                member.deliver(frame)
 
     def catch_up(self, member: Member) -> None:
         """Send a member what it missed while it was behind."""
         missed = self._members.get(member)
         if missed:
-            clients = [client for client in missed if client in self._states]
-            missed.clear()
-            for frame in self._frames(clients):
-                member.deliver(frame)
+            self._members[member] = {}
+            self._send(member, missed)
 
-    def _frames(self, clients: Iterable[int]) -> Iterator[bytes]:
-        states = [AwarenessState(client, self._states[client].clock, self._states[client].state) for client in clients]
-        for start in range(0, len(states), MAX_STATES):
-            yield write_frame(AwarenessUpdate(tuple(states[start : start + MAX_STATES])))
+    def _next_batch(self) -> dict[int, int]:
+        waiting = list(self._dirty)
+        if len(waiting) > MAX_STATES:
+            waiting = waiting[:OLDEST_STATES] + waiting[OLDEST_STATES - MAX_STATES :]
+        return {client: self._dirty.pop(client) for client in waiting}
+
+    def _send(self, member: Member, clocks: Mapping[int, int]) -> None:
+        rows = list(clocks.items())
+        for start in range(0, len(rows), MAX_STATES):
+            member.deliver(self._frame(dict(rows[start : start + MAX_STATES])))
+
+    def _frame(self, clocks: Mapping[int, int]) -> bytes:
+        return awareness_frame([self._entry(client, clock) for client, clock in clocks.items()])
+
+    def _entry(self, client: int, clock: int) -> bytes:
+        """The newest state of `client`; `clock` is that of its last one when it has none any more."""
+        held = self._states.get(client)
+        return awareness_entry(client, clock, _GONE) if held is None else awareness_entry(client, held.clock, held.text)
 
 
-def _stamped(state: dict[str, Any], identity: dict[str, str]) -> dict[str, Any]:
-    """The state with the server's word on who it is, also where stock applications look for a name."""
+def _texts(state: dict[str, Any], identity: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """A state as it was said, and with the server's word on who it is, also where stock applications look for a name.
+
+    What is nested too deeply to be said again comes out larger than allowed.
+    """
     stamped = {**state, "actor": identity}
     if isinstance(state.get("user"), dict):
         stamped["user"] = {**state["user"], "name": identity["name"]}
-    return stamped
+    try:
+        return awareness_text(state), awareness_text(stamped)
+    except RecursionError:
+        return b"", bytes(MAX_STATE_BYTES + 1)

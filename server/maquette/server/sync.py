@@ -3,6 +3,7 @@
 Rule 1: whoever comes is accepted first and refused then, because a refusal before accept is retried for ever (G2).
 Rule 2: a refusal says what was expected and what came.
 Rule 3: at shutdown, everything submitted is stored and its echo sent before the connections are closed.
+Rule 4: a connection that is to close gets a moment for it; who does not read then is cut off.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from maquette.engine.document import Document
 from maquette.engine.engine import Engine
@@ -30,7 +32,9 @@ from maquette.server.presence import TICK_SECONDS, Presence
 from maquette.server.sessions import Session
 
 SILENCE_SECONDS = 20.0  # y-websocket 3 reconnects after 30 s without a message
-RETRY_SECONDS = 1.0  # after a failed commit, before the document is opened again
+WATCH_SECONDS = SILENCE_SECONDS / 4  # between two looks at all connections
+RETRY_SECONDS = 1.0  # after a document was lost, before it is opened again
+CLOSE_SECONDS = 5.0  # for a client to read what waits for it and the reason of its end
 _logger = logging.getLogger(__name__)
 
 
@@ -40,6 +44,8 @@ class Hub:
     def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
         self.engine = engine
         self.connections: set[Connection] = set()
+        self.retry_seconds = RETRY_SECONDS
+        self.close_seconds = CLOSE_SECONDS
         self._authenticator = authenticator
         self._presences: dict[str, Presence] = {}
         self._draining = False
@@ -49,93 +55,112 @@ class Hub:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one WebSocket from accept to close."""
-        await websocket.accept()
         socket = _Socket(websocket)
+        try:
+            await websocket.accept()
+            refused = await self._admit(websocket, socket)
+            if refused is not None:
+                await socket.close(refused)
+        except (_Gone, WebSocketDisconnect):
+            pass  # the client was faster
+
+    async def _admit(self, websocket: WebSocket, socket: _Socket) -> Close | None:
+        """Serve the connection, or say why not."""
         try:
             session = self._authenticator.authenticate_connection(websocket)
             found = await self._find(websocket, session)
         except Unauthenticated as error:
-            await socket.close(Close.unauthenticated(str(error)))
+            return Close.unauthenticated(str(error))
         except DocumentMoved as error:
-            await socket.close(Close.moved(error.successor))
+            return Close.moved(error.successor)
         except (NotFound, InvalidInput) as error:
-            await socket.close(Close.unknown(str(error)))
+            return Close.unknown(str(error))
         except MaquetteError as error:
             _logger.exception("sync: a document could not be found")
-            await socket.close(Close.unavailable(str(error)))
-        else:
-            await self._run(websocket, socket, session, found)
+            return Close.unavailable(str(error))
+        stream = found.space.record.document_stream(found.record, found.epoch)
+        presence = self._presences.setdefault(stream, Presence(self._tick_soon))
+        acks = websocket.query_params.get("acks") == "1"
+        connection = Connection(socket, session, found, presence, acks=acks)
+        self._enter(connection, presence)
+        try:
+            await self._run(websocket, connection)
+        finally:
+            self._leave(connection, presence, stream)
+        return None
 
     async def _find(self, websocket: WebSocket, session: Session) -> Resolved:
         space, role = await enter(self.engine, session, websocket.path_params["space"], join=True)
         writer = session.actor if role >= Role.EDITOR else None
         return await space.resolve(websocket.path_params["document"], create_as=writer)
 
-    async def _run(self, websocket: WebSocket, socket: _Socket, session: Session, found: Resolved) -> None:
-        stream = found.space.record.document_stream(found.record, found.epoch)
-        presence = self._presences.setdefault(stream, Presence())
-        acks = websocket.query_params.get("acks") == "1"
-        connection = Connection(socket, session, found, presence, acks=acks)
-        if self._draining:
-            connection.close(Close.RESTART)
+    def _enter(self, connection: Connection, presence: Presence) -> None:
         self.connections.add(connection)
         self._nobody.clear()
-        loop = asyncio.get_running_loop()
-        attached = loop.create_future()
-        work = (
-            self._read(websocket, connection, attached),
-            connection.write(loop.time),
-            self._attach(connection, attached),
-        )
-        tasks = [asyncio.ensure_future(one) for one in work]
-        try:
-            await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
-        finally:
+        presence.join(connection)
+        if self._draining:
             connection.close(Close.RESTART)
-            connection.detach()
-            for task in tasks:
-                task.cancel()
-            for result in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(result, Exception) and not _is_disconnect(result):
-                    _logger.error("sync: a connection failed", exc_info=result)
-            self.connections.discard(connection)
-            if not self.connections:
-                self._nobody.set()
 
-    async def _read(self, websocket: WebSocket, connection: Connection, attached: asyncio.Future[None]) -> None:
-        await attached  # a client's first message is its state vector, and it comes once
+    def _leave(self, connection: Connection, presence: Presence, stream: str) -> None:
+        presence.leave(connection)
+        if presence.is_empty and self._presences.get(stream) is presence:
+            del self._presences[stream]
+        self.connections.discard(connection)
+        if not self.connections:
+            self._nobody.set()
+
+    # --- one connection ----------------------------------------------------------------------------------------------
+
+    async def _run(self, websocket: WebSocket, connection: Connection) -> None:
+        """Read, write and keep the document, until one of them ends; then let the rest be written (rule 4)."""
+        writing = asyncio.ensure_future(connection.write(asyncio.get_running_loop().time))
+        others = [
+            asyncio.ensure_future(self._read(websocket, connection)),
+            asyncio.ensure_future(self._keep(connection)),
+        ]
+        try:
+            await asyncio.wait((writing, *others), return_when=asyncio.FIRST_COMPLETED)
+            connection.close(Close.FAILED)  # nothing new to who is closing, or gone
+            connection.detach()
+            await asyncio.wait((writing,), timeout=self.close_seconds)
+        finally:
+            connection.detach()
+            await _end(writing, *others)
+
+    async def _read(self, websocket: WebSocket, connection: Connection) -> None:
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            await connection.room()
+            if connection.closing is not None or self._draining:
+                continue
             frame = message.get("bytes")
             if frame is None:
                 connection.close(Close.malformed("expected a binary frame, got text"))
-                frame = b""
-            if connection.closing is None:
+            else:
                 connection.receive(frame)
-                await connection.room()
-            self._tick_soon()
 
-    async def _attach(self, connection: Connection, attached: asyncio.Future[None]) -> None:
-        """Open the document, and again whenever its replica is lost, until the connection closes."""
+    async def _keep(self, connection: Connection) -> None:
+        """Open the document, and again whenever it is lost, until the connection closes."""
         while connection.closing is None:
-            if attached.done():  # not the first time: the disk may need a moment
-                await asyncio.sleep(RETRY_SECONDS * (0.5 + random.random()))
             try:
                 document = await connection.found.space.open_resolved(connection.found)
             except MaquetteError as error:
                 _logger.warning("sync: %s cannot be opened: %s", connection.found.name, error)
                 connection.close(Close.unavailable(str(error)))
                 return
-            connection.reattach.clear()
             connection.attach(document)
             if connection.seen >= 0:
                 await self._show_missed(connection, document)
-            if not attached.done():
-                attached.set_result(None)
-            self._tick_soon()
-            await connection.reattach.wait()
+            await connection.detached.wait()
+            if connection.closing is None:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait until the log can write again, and not all at the same moment."""
+        await asyncio.sleep(self.retry_seconds * (0.5 + random.random()))
+        await self.engine.log.until_writable()
 
     async def _show_missed(self, connection: Connection, document: Document) -> None:
         """Send what was stored between the loss of a document and its return."""
@@ -146,34 +171,44 @@ class Hub:
     # --- time ------------------------------------------------------------------------------------------------------
 
     def _tick_soon(self) -> None:
-        if not self._ticking and any(presence.is_dirty for presence in self._presences.values()):
+        if not self._ticking:
             self._ticking = True
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self._ticking = False
-        for stream, presence in tuple(self._presences.items()):
-            if presence.is_empty:
-                del self._presences[stream]
-            elif presence.is_dirty:
+        for presence in self._presences.values():
+            if presence.is_dirty:
                 presence.tick()
-        self._tick_soon()
+            if presence.is_dirty:  # more than a frame takes
+                self._tick_soon()
 
     async def keep_alive(self) -> None:
-        """Run beside the server: let nobody hear nothing for 20 s (P3)."""
-        clock: Callable[[], float] = asyncio.get_running_loop().time
+        """Run beside the server: let nobody hear nothing for 20 s (P3), and nobody stay whose token has expired."""
         while True:
-            await asyncio.sleep(SILENCE_SECONDS / 4)
-            for connection in tuple(self.connections):
-                connection.keep_alive(clock() - SILENCE_SECONDS * 3 / 4)
+            await asyncio.sleep(WATCH_SECONDS)
+            self.watch(asyncio.get_running_loop().time(), time.time())
+
+    def watch(self, now: float, wall: float) -> None:
+        """Look at all connections at `now` on the loop's clock, `wall` in seconds since 1970."""
+        for connection in tuple(self.connections):
+            expires = connection.session.expires
+            if expires is not None and wall >= expires:
+                connection.close(Close.unauthenticated("expected a token that holds, it expired meanwhile"))
+            else:
+                connection.keep_alive(now - SILENCE_SECONDS + WATCH_SECONDS)
 
     async def drain(self) -> None:
-        """Store and echo what was submitted, then close every connection with 1012 (rule 3)."""
+        """Read nothing more, store and echo what was submitted, then close every connection with 1012 (rule 3)."""
         self._draining = True
         await self.engine.settle()
         for connection in tuple(self.connections):
             connection.close(Close.RESTART)
         await self._nobody.wait()
+
+
+class _Gone(Exception):
+    """The client closed the connection, or the server below did."""
 
 
 class _Socket:
@@ -183,16 +218,24 @@ class _Socket:
         self._websocket = websocket
 
     async def send(self, frame: bytes) -> None:
-        await self._websocket.send_bytes(frame)
+        await self._pass_on(self._websocket.send_bytes(frame))
 
     async def close(self, close: Close) -> None:
-        if self._websocket.application_state is not WebSocketState.DISCONNECTED:
-            with suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
-                await self._websocket.close(close.code, close.reason)
+        await self._pass_on(self._websocket.close(close.code, close.reason))
+
+    async def _pass_on(self, sending: Coroutine[Any, Any, None]) -> None:
+        try:
+            await sending
+        except (RuntimeError, WebSocketDisconnect) as error:  # RuntimeError: Starlette's and uvicorn's, once it closed
+            raise _Gone from error
 
 
-def _is_disconnect(error: Exception) -> bool:
-    return isinstance(error, (WebSocketDisconnect, RuntimeError)) and "websocket" in repr(error).lower()
+async def _end(*tasks: asyncio.Future[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception) and not isinstance(result, _Gone):
+            _logger.error("sync: a connection failed", exc_info=result)
 
 
 def sync_route(hub: Hub) -> WebSocketRoute:

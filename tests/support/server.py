@@ -1,0 +1,149 @@
+"""A real server for the tests: in a child process that can be killed and started again, or in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from maquette.engine.engine import Engine
+from maquette.server.app import create_app
+from maquette.server.auth import Authenticator
+from maquette.server.commands.serve import MAX_FRAME
+from maquette.server.sync import Hub
+from maquette.server.tokens import Keyring
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+from maquette.server.cli import main
+main()
+"""
+START_SECONDS = 20
+
+
+class ServerFailed(AssertionError):
+    """The child ended before it listened, or did not end in time."""
+
+
+class ServerProcess:
+    """`maquette serve` over a folder, in a process of its own. `start` again uses the same port."""
+
+    def __init__(self, folder: Path, *, dev: bool = True) -> None:
+        self.folder = folder
+        self.dev = dev
+        self.url = ""
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before the first start."""
+        return int(self.url.rpartition(":")[2] or 0)
+
+    @property
+    def pid(self) -> int:
+        """Of the running child."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, *, file_limit: int | None = None) -> None:
+        """Start, and return when it listens. `file_limit`: no file may grow beyond so many bytes, as on a full disk."""
+        command = ["-m", "maquette.server.cli"] if file_limit is None else ["-c", LIMITED, str(file_limit)]
+        options = ["--data", str(self.folder), "--port", str(self.port), *(["--dev"] if self.dev else [])]
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, "serve", *options, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert self._process.stdout is not None
+        line = (await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)).decode()
+        if not line:
+            raise ServerFailed(f"expected a server that starts, it ended with {await self._process.wait()}")
+        self.url = line.removeprefix("Listening on ").strip()
+
+    async def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """End it politely: SIGTERM. Returns its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.returncode is None:
+            process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.communicate(), START_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            raise ServerFailed(f"expected an end after {number.name} within {START_SECONDS} s, got none") from None
+        assert process.returncode is not None
+        return process.returncode
+
+
+@asynccontextmanager
+async def server_process(folder: Path, *, dev: bool = True) -> AsyncIterator[ServerProcess]:
+    """A child that listens; killed at the end of the block, when it still runs."""
+    server = ServerProcess(folder, dev=dev)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A server in the test's own event loop."""
+
+    engine: Engine
+    keyring: Keyring
+    hub: Hub
+    url: str
+
+    def token(self, name: str, role: str = "editor", *, tenant: str = "dev", lifetime: float = 600) -> str:
+        """A token for `name`, whose actor id is `actor-NAME`, with `role` in all spaces."""
+        return self.keyring.sign(f"actor-{name}", name, tenant, {"*": role}, lifetime=lifetime)
+
+
+@asynccontextmanager
+async def local_server(engine: Engine | None = None, *, dev: bool = True) -> AsyncIterator[LocalServer]:
+    """A server over `engine`, or over one in memory, on a free port; drained and stopped at the end of the block."""
+    keyring = Keyring.fresh()
+    async with engine or await Engine.open() as open_engine:
+        app = create_app(open_engine, Authenticator(keyring, open_engine.node, dev=dev))
+        hub: Hub = app.state.maquette.hub
+        hub.close_seconds = 0.2
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    app,
+                    ws="websockets-sansio",
+                    ws_per_message_deflate=False,
+                    ws_max_size=MAX_FRAME,
+                    log_level="error",
+                    lifespan="off",
+                )
+            )
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            await server.startup(sockets=[listener])
+            watching = asyncio.ensure_future(hub.keep_alive())
+            try:
+                yield LocalServer(open_engine, keyring, hub, f"http://127.0.0.1:{listener.getsockname()[1]}")
+            finally:
+                await hub.drain()
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+                await server.shutdown(sockets=[listener])
