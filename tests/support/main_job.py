@@ -277,10 +277,11 @@ class Line:
     sent: int
 
 
-async def conversation(server: ServerProcess, position: str | None = None) -> list[dict[str, Any]]:
-    """Every message of the space's conversation, by REST, oldest first, over all pages."""
+async def conversation(server: ServerProcess) -> list[dict[str, Any]]:
+    """Every message of the conversation, by REST, oldest first, over all pages, once the view holds the whole log."""
     messages: list[dict[str, Any]] = []
-    params: dict[str, Any] = {"limit": 200, "after": 0, **({"wait": position} if position else {})}
+    head = max(event.position for event in await events(server.folder))
+    params: dict[str, Any] = {"limit": 200, "after": 0, "wait": str(head)}
     async with httpx.AsyncClient(base_url=f"{server.url}/v1/spaces/{SPACE}", params={"name": "Reader"}) as client:
         while True:
             answer = await client.get("/chat/messages", params=params)
