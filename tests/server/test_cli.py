@@ -273,6 +273,25 @@ def test_l5_a_log_that_somebody_else_writes_names_the_holder(filled: Maquette, d
         lock.release()
 
 
+def test_l6_a_server_does_not_open_a_log_that_was_cut_short(filled: Maquette, data: Path) -> None:
+    cut_short(data)
+    result = filled("serve", "--port", "0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("maquette: ")
+    assert "open with --accept-loss to go on without them" in result.stderr
+    assert "server.json" not in {path.name for path in data.iterdir()}
+
+
+def cut_short(data: Path) -> None:
+    """Take the last event away, as if its commit had been forgotten."""
+    change(
+        data / DATABASE,
+        "UPDATE streams SET revision = revision - 1, position = position - 1"
+        " WHERE position = (SELECT max(position) FROM events)",
+    )
+    change(data / DATABASE, "DELETE FROM events WHERE position = (SELECT max(position) FROM events)")
+
+
 # --- doctor ----------------------------------------------------------------------------------------------------------
 
 
