@@ -79,11 +79,13 @@ class Peer:
             self.made.append(event.update)
 
     def map(self, name: str) -> Map[Any]:
-        return self.doc.get(name, type=Map)
+        found: Map[Any] = self.doc.get(name, type=Map)
+        return found
 
     @property
     def messages(self) -> Array[Any]:
-        return self.doc.get(MESSAGES, type=Array)
+        found: Array[Any] = self.doc.get(MESSAGES, type=Array)
+        return found
 
     def hear(self, update: bytes) -> None:
         self._hearing = True
