@@ -3,8 +3,8 @@
 The reader gives writes and erasures, item by item; an `Edit` is the same at the level where policies think: this key of
 that map is set, this element is inserted or removed.
 
-Rule 1: an item that can never be seen (deleted content, garbage, under a parent that is gone, deleted by the update
-        that brings it) makes no edit. What content such items have is in `hidden`.
+Rule 1: an item that can never be seen (deleted content, garbage, under a parent that is gone or goes with the update,
+        deleted by the update that brings it) makes no edit. Those of them that have content are in `hidden`.
 Rule 2: every value that a key could show is an edit of its own: which of several wins is decided by ids that a peer
         may choose, so that each has to be judged. The deletion of what they overwrite is part of the last.
 Rule 3: deleting a type deletes what is in it: only the outermost deletion is an edit.
@@ -103,7 +103,8 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
     erased = list(erasures)
     brief = {(item.client, item.clock, item.length) for item in erased if item.fresh}
     read = Edits()
-    gone: dict[Parent, bool] = {}
+    ended = {id_ for item in erased if item.content is Content.TYPE for id_ in _ids(item)}
+    gone: dict[Parent, bool] = dict.fromkeys(ended, True)
     fresh: set[Id] = set()
     for write in writes:  # parents come before what is in them
         parent = write.parent
@@ -115,10 +116,9 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
         if not lost:
             assert parent is not None
             read.write(write, parent)
-    ended = {id_ for item in erased if item.content is Content.TYPE for id_ in _ids(item)}
     for item in erased:
         parent = item.parent
-        if not (item.fresh or parent is None or parent in ended or _is_lost(parent, read.hidden, fresh, gone, is_gone)):
+        if not (item.fresh or parent is None or _is_lost(parent, read.hidden, fresh, gone, is_gone)):
             read.erase(item, parent)
     return read
 
@@ -126,11 +126,11 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
 def _is_lost(
     parent: Parent, hidden: set[Id], fresh: set[Id], gone: dict[Parent, bool], is_gone: Callable[[Id], bool]
 ) -> bool:
-    if isinstance(parent, str) or parent in fresh:
+    if isinstance(parent, str):
         return False
     if parent in hidden:
         return True
-    known = gone.get(parent)
+    known = gone.get(parent, False if parent in fresh else None)
     if known is None:
         known = gone[parent] = is_gone(parent)
     return known
