@@ -254,7 +254,7 @@ async def maquette(*arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     printed, errors = await process.communicate()
-    assert process.returncode == 0, f"maquette {' '.join(arguments)}: {errors.decode()}"
+    assert process.returncode == 0, f"maquette {chr(32).join(arguments)}: {printed.decode()}{errors.decode()}"
     return printed.decode()
 
 

@@ -27,7 +27,7 @@ from maquette.server.errors import Unauthenticated
 from maquette.server.sessions import ALL_SPACES, Session
 from maquette.server.tokens import Keyring
 
-__all__ = ["Authenticator", "Keyring", "Session", "Unauthenticated", "enter", "is_loopback"]
+__all__ = ["Authenticator", "Keyring", "Session", "Unauthenticated", "enter", "introduce", "is_loopback"]
 
 DEV_TENANT = "dev"
 DEFAULT_NAME = "Visitor"
@@ -96,6 +96,12 @@ async def enter(engine: Engine, session: Session, name: str, *, join: bool = Fal
     if role is None:
         raise NotFound("space", name)
     return space, role
+
+
+async def introduce(space: Space, session: Session, role: Role) -> None:
+    """Let the space know the display name of a participant who may write there. Raises LogError."""
+    if role >= Role.COMMENTER:
+        await space.name_profile(session.actor, session.actor.id, session.name)
 
 
 def _bearer(authorization: str) -> str:

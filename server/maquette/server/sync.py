@@ -20,11 +20,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from maquette.engine.document import Document
 from maquette.engine.engine import Engine
-from maquette.engine.errors import DocumentMoved, InvalidInput, MaquetteError, NotFound
+from maquette.engine.errors import DocumentMoved, InvalidInput, LogError, MaquetteError, NotFound
 from maquette.engine.roles import Role
 from maquette.engine.space import Resolved
 from maquette.engine.sync import SyncUpdate, write_frame
-from maquette.server.auth import Authenticator, enter
+from maquette.server.auth import Authenticator, enter, introduce
 from maquette.server.closing import Close
 from maquette.server.connection import Connection
 from maquette.server.errors import Unauthenticated
@@ -91,6 +91,10 @@ class Hub:
 
     async def _find(self, websocket: WebSocket, session: Session) -> Resolved:
         space, role = await enter(self.engine, session, websocket.path_params["space"], join=True)
+        try:
+            await introduce(space, session, role)
+        except LogError as error:  # a full disk keeps nobody from reading
+            _logger.warning("sync: the name of %s could not be stored: %s", session.actor.id, error)
         writer = session.actor if role >= Role.EDITOR else None
         return await space.resolve(websocket.path_params["document"], create_as=writer)
 

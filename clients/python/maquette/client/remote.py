@@ -188,6 +188,7 @@ class RemoteDocument:
                 _logger.info("no connection to the server: %s", error)
             finally:
                 self._socket = None
+                self._answered = 0  # what is edited from now on is sent by the next connection's sync
             await self._tell()
             if self._end is None:
                 await asyncio.sleep(wait * (0.5 + random.random()))
