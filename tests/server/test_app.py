@@ -53,7 +53,7 @@ async def test_a_body_that_is_not_json_is_told_where_it_ends_to_be(api: Api) -> 
 
 async def test_a_body_of_another_type_is_refused(api: Api) -> None:
     headers = {**api.headers(), "Content-Type": "text/plain"}
-    said = problem(await api.http.post("/v1/spaces", content=b'{"slug": "demo"}', headers=headers), 422)
+    said = problem(await api.http.post("/v1/spaces", content=b'{"slug": "demo"}', headers=headers), 415)
     assert said["detail"] == "Content-Type: expected application/json, got 'text/plain'"
 
 
@@ -101,6 +101,7 @@ async def test_the_description_is_openapi_3_1_with_words_for_everything(api: Api
     assert len(set(names)) == len(names)
     for name, operation in operations:
         assert operation.get("description"), name
+        assert ("security" in operation) == ("/v1/" in name), name
         errors = operation["responses"]["default"]["content"]
         assert errors["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}, name
     for name, schema in described["components"]["schemas"].items():

@@ -231,7 +231,16 @@ async def test_links_name_the_neighbours_and_no_token(api: Api) -> None:
 
 
 async def test_cursors_and_limits_are_numbers_in_their_bounds(api: Api) -> None:
-    for query in ("limit=0", "limit=201", "limit=x", "before=x", "after=1.5", "thread=a%20b"):
+    for query in (
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "before=x",
+        "after=1.5",
+        "thread=a%20b",
+        "before=" + "9" * 30,
+        "after=-1",
+    ):
         said = await api.refused(422, "GET", f"{CHAT}?{query}")
         assert said["path"] == query.partition("=")[0]
 

@@ -69,6 +69,9 @@ async def test_nodes_move_between_parents_and_among_siblings(api: Api) -> None:
     assert await children(api, written, b) == ["a"]
     written = await api.done("POST", NODES, {"name": "first", "parent": b, "index": 0})
     assert await children(api, written, b) == ["first", "a"]
+    for index in (99, 10**30):
+        written = await api.done("POST", f"{NODES}/{c}/move", {"parent": None, "index": index})
+        assert await children(api, written) == ["b", "c"]
 
 
 @on_each_log

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from maquette.engine.errors import InvalidInput
-from maquette.server.errors import MalformedBody, TooLarge
+from maquette.server.errors import MalformedBody, TooLarge, UnsupportedMedia
 
 MAX_JSON = 1 << 20  # bytes: a chat message has 32 KiB, a node with its extras 64 KiB
 
@@ -53,7 +52,7 @@ class JsonRoute(APIRoute):
 def _require_json(content_type: str | None) -> None:
     essence = (content_type or "").partition(";")[0].strip().lower()
     if essence != "application/json" and not (essence.startswith("application/") and essence.endswith("+json")):
-        raise InvalidInput(f"Content-Type: expected application/json, got {content_type!r:.80}")
+        raise UnsupportedMedia(f"Content-Type: expected application/json, got {content_type!r:.80}")
 
 
 async def limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -73,7 +72,8 @@ def parse_json(body: bytes) -> Any:
     """The value in `body`. Raises MalformedBody, naming the place where the reader tells one."""
     try:
         value = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode()  # fails for lone surrogates, which \u can spell
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # fails for lone surrogates, which only \u can spell
     except UnicodeEncodeError as error:
         raise MalformedBody("body: expected text that UTF-8 can hold, got a lone surrogate") from error
     except UnicodeDecodeError as error:

@@ -39,6 +39,10 @@ class MalformedBody(InvalidInput):
     """A request's body is not JSON (RFC 8259), or JSON that UTF-8 cannot hold."""
 
 
+class UnsupportedMedia(InvalidInput):
+    """A request's body is of a media type that its route does not take."""
+
+
 class Conflict(MaquetteError):
     """What shall be made is there already. Nothing was changed."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -34,7 +35,15 @@ from maquette.engine.errors import (
     WrongRevision,
 )
 from maquette.projections.errors import ProjectionBehind, ProjectionStopped
-from maquette.server.errors import Conflict, Forbidden, MalformedBody, TooLarge, Unauthenticated, Unavailable
+from maquette.server.errors import (
+    Conflict,
+    Forbidden,
+    MalformedBody,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5  # an operator frees a disk in minutes; a projection catches up in seconds
@@ -76,6 +85,7 @@ TOLD: Sequence[tuple[type[Exception], Told]] = (
     (AssetTooLarge, Told(413, "too-large", ("limit",))),
     (MalformedBody, Told(400, "malformed")),
     (MalformedUpdate, Told(400, "malformed", ("offset",))),
+    (UnsupportedMedia, Told(415, "unsupported-media")),
     (SchemaError, Told(422, "invalid", ("path", "expected", "actual"))),
     (InvalidInput, Told(422, "invalid")),
     (ProjectionBehind, Told(503, "behind")),
@@ -96,6 +106,7 @@ TITLES = {
     "conflict": "Conflict",
     "too-large": "Too large",
     "malformed": "Malformed body",
+    "unsupported-media": "Unsupported media type",
     "invalid": "Invalid input",
     "behind": "The projection has not come so far yet",
     "unavailable": "Not available now",
@@ -180,6 +191,8 @@ async def _tell_validation(request: Request, error: Exception) -> JSONResponse:
     return problem(request, 422, "invalid", detail, fields={"path": errors[0]["path"], "errors": errors[:50]})
 
 
+_SHORT = reprlib.Repr()  # bounded in depth too: what came may be nested deeper than `repr` can go
+_SHORT.maxstring = _SHORT.maxother = 60
 _WORDS = re.compile(r"^(?:Input|Value|\w+) should (?:be |have |match )?")
 
 
@@ -192,4 +205,4 @@ def _validation(error: Mapping[str, Any]) -> dict[str, str]:
         case "extra_forbidden":
             return {"path": path, "expected": "no field of this name", "actual": repr(path)}
     expected = _WORDS.sub("", error["msg"])
-    return {"path": path, "expected": expected[:1].lower() + expected[1:], "actual": f"{error.get('input')!r:.80}"}
+    return {"path": path, "expected": expected[:1].lower() + expected[1:], "actual": _SHORT.repr(error.get("input"))}

@@ -113,6 +113,11 @@ def test_two_people_who_insert_at_one_place_make_different_orders() -> None:
         assert len({between(before, after, seeded(seed).randbytes) for seed in range(50)}) == 50
 
 
+def test_an_index_beyond_the_siblings_is_the_first_or_the_last_place() -> None:
+    assert at(["V"], -9) < "V" < at(["V"], 99)
+    assert is_order(at([], 7))
+
+
 def test_a_node_goes_behind_a_tie_that_leaves_no_room() -> None:
     tied = ["a", "m", "m", "m0", "t"]
     assert "m0" < at(tied, 2) < "t"

@@ -78,11 +78,12 @@ def many(
 
 
 def at(siblings: Sequence[str], index: int, random: RandomBytes = os.urandom) -> str:
-    """A new order that puts a node at `index` among `siblings` (their orders, ascending).
+    """A new order that puts a node at `index` among `siblings` (their orders, ascending); beyond them is last.
 
     Where the neighbours leave no room (they are equal, say), the node goes to the next gap behind that has some.
     Raises NoRoom when no gap behind has any.
     """
+    index = min(max(index, 0), len(siblings))
     before = siblings[index - 1] if index > 0 else None
     for after in (*siblings[index:], None):
         try:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import pycrdt
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Security
+from fastapi.security import APIKeyQuery, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from maquette.engine.document import Document
@@ -66,20 +67,25 @@ async def services(request: Request) -> Services:
     return services_of(request)
 
 
-async def current_session(request: Request) -> Session:
-    """Who asks. Raises Unauthenticated."""
+async def current_session(
+    request: Request,
+    _header: Annotated[object, Security(HTTPBearer(auto_error=False, description="A token (docs/api.md)."))],
+    _query: Annotated[object, Security(APIKeyQuery(name="token", auto_error=False, description="The same token."))],
+) -> Session:
+    """Who asks. Raises Unauthenticated. The other parameters only describe to OpenAPI what the authenticator reads."""
     return services_of(request).authenticator.authenticate_connection(request)
 
 
 async def entered(
     request: Request,
+    session: Annotated[Session, Depends(current_session)],
     space: Annotated[str, Path(description="The space's slug or id.", examples=["demo"], max_length=64)],
 ) -> Access:
     """The space that the path names, for who asks. A visitor's first post into a space makes it.
 
     Raises Unauthenticated, and NotFound for what may not be known.
     """
-    kept, session = services_of(request), await current_session(request)
+    kept = services_of(request)
     found, role = await enter(kept.engine, session, space, join=request.method == "POST")
     return Access(kept, session, found, role)
 

@@ -19,6 +19,7 @@ from maquette.projections.chat_reads import ChatReads
 from maquette.server.bodies import JsonRoute
 from maquette.server.rest.access import Access, Body, Entered, Wait, Written
 
+MAX_NUMBER = 2**53  # of messages: what JavaScript counts exactly
 MAX_PAGE = 200  # messages in one answer: 6 MiB of the longest bodies
 ID = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -50,6 +51,7 @@ Text = Annotated[
 MessageId = Annotated[str, Path(pattern=ID, description="The message's id.", examples=["4fT0pQz81Rk"])]
 Emoji = Annotated[str, Path(description="The emoji itself.", examples=["👍"]), AfterValidator(_one_emoji)]
 Reference = Annotated[str, Field(pattern=ID)]
+Cursor = Annotated[int | None, Field(ge=0, le=MAX_NUMBER)]
 
 
 class NewMessage(Body):
@@ -115,8 +117,12 @@ async def list_messages(
     access: Entered,
     request: Request,
     response: Response,
-    before: Annotated[int | None, Query(description="Only messages with a smaller number.")] = None,
-    after: Annotated[int | None, Query(description="Only messages with a larger number, the oldest first.")] = None,
+    before: Annotated[
+        int | None, Query(ge=0, le=MAX_NUMBER, description="Only messages with a smaller number.")
+    ] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=MAX_NUMBER, description="Only messages with a larger number, the oldest first.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     thread: Annotated[str | None, Query(pattern=ID, description="Only answers to this message.")] = None,
     wait: Wait = None,

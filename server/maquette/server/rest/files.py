@@ -12,6 +12,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from maquette.engine.errors import OpRefused
+from maquette.engine.roles import Role
 from maquette.engine.transfer import Report, chat_lines, import_file, scene_glb
 from maquette.server.bodies import limited
 from maquette.server.rest.access import Access, Entered
@@ -46,6 +48,9 @@ async def import_into(
 
     The body is the file itself. A scene takes the role editor; a chat, which is posted in the name of others, owner.
     """
+    if access.role < Role.EDITOR:  # before the upload; `import_file` asks again, by what the file is
+        needed, given = Role.EDITOR.name.lower(), access.role.name.lower()
+        raise OpRefused([f"import of {filename!r}: expected a role of {needed} or above, got {given}"])
     services = access.services
     with tempfile.TemporaryFile() as spool:
         async for piece in limited(request, MAX_FILE):
