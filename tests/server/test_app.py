@@ -33,8 +33,8 @@ async def test_what_the_framework_refuses_is_a_problem_too(api: Api) -> None:
     said = problem(await api.http.get("/v2/nothing"), 404)
     assert said["detail"] == "expected a path of this API, got '/v2/nothing'"
     response = await api.http.put("/healthz")
-    assert problem(response, 405)["detail"] == "expected GET, got PUT"
-    assert response.headers["Allow"] == "GET"
+    assert problem(response, 405)["detail"].endswith("got PUT")
+    assert "expected " + response.headers["Allow"] in response.json()["detail"]
 
 
 async def test_a_body_that_is_not_json_is_told_where_it_ends_to_be(api: Api) -> None:

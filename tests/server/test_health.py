@@ -28,6 +28,7 @@ async def test_a_server_that_is_well_is_alive_and_ready(api: Api) -> None:
     alive, ready = await api.http.get("/healthz"), await api.http.get("/readyz")
     assert (alive.status_code, alive.text) == (200, "ok\n")
     assert (ready.status_code, ready.json()) == (200, {"ready": True})
+    assert [(await api.http.head(path)).status_code for path in ("/healthz", "/readyz")] == [200, 200]
 
 
 @on_each_log

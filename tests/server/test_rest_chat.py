@@ -11,6 +11,7 @@ from tests.support.api import Api, on_each_log
 
 from maquette.engine.kinds import chat
 from maquette.engine.kinds.chat import MAX_BODY
+from maquette.server import services
 
 CHAT = "/spaces/demo/chat/messages"
 
@@ -62,6 +63,19 @@ async def test_v5_only_a_position_that_was_answered_is_waited_for(api: Api) -> N
     for wait in ("x", "-1", "1.5", "99999999", "9" * 30, "²"):
         said = await api.refused(422, "GET", f"{CHAT}?wait={quote(wait)}")
         assert said["detail"].startswith("wait: expected a position that a write answered, got")
+
+
+async def test_v5_a_read_that_waits_in_vain_says_how_far_the_projection_is(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "WAIT_SECONDS", 0.05)
+    async with api.runner.view("chat_history")._changing:  # as while a rebuild is swapped in
+        written = await post(api, "hi")
+        said = await api.refused(503, "GET", f"{CHAT}?wait={written['position']}")
+        assert said["type"] == "urn:maquette:problem:behind"
+        assert f"expected projection 'chat_history' at position {written['position']} within" in said["detail"]
+    monkeypatch.undo()
+    assert [message["body"] for message in await read(api, written)] == ["hi"]
 
 
 @on_each_log

@@ -27,12 +27,14 @@ class Ready(BaseModel):
     ready: bool = Field(examples=[True])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_class=PlainTextResponse)
 async def healthz() -> str:
     """Alive."""
     return "ok\n"
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def readyz(request: Request) -> Ready:
     """Whether the server takes writes and its read models are up to date; a problem with `reasons` when not."""
