@@ -104,7 +104,11 @@ class ChatMemory:
         new: set[Parent] = set()
         ids = self._ids_after(edits)
         verdicts = []
+        dead: set[Parent] = set()
         for edit in edits:
+            if edit.parent in dead:
+                dead.update(edit.structs)  # refused with what it lies in
+                continue
             if edit.parent == MESSAGES and edit.action is Action.INSERT:
                 new.add(edit.id)
                 reason = self._bad_post(op, edit, fields.get(edit.id, {}), ids)
@@ -115,6 +119,7 @@ class ChatMemory:
             else:
                 reason = self._bad_edit(op, edit, view, new)
             if reason:
+                dead.update(edit.structs)
                 foreign = _names_another(op.actor, edit, fields)
                 verdicts.append(Verdict(edit, reason, reason.partition(", got ")[0], foreign))
         return verdicts

@@ -1,0 +1,296 @@
+"""The engine: opening, evicting, turning pages, and what stays after a restart (D5, D7, D9)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycrdt import Array, Map, Text
+from tests.support.live import HeldLog, Peer, assert_same, message
+
+from maquette.engine import engine as engines
+from maquette.engine.assets import MemoryAssets
+from maquette.engine.engine import Engine
+from maquette.engine.errors import LogError, LogUnwritable, OpRefused
+from maquette.engine.events import START, Actor
+from maquette.engine.kinds.chat import CHAT, PageLimits
+from maquette.engine.kinds.kind import plain
+from maquette.engine.log import EventLog
+from maquette.engine.logs.memory import MemoryLog
+from maquette.engine.roles import Role
+from maquette.engine.snapshots import SnapshotStore
+from maquette.engine.space import Space
+
+ADA = Actor("ada")
+SMALL = PageLimits(messages=3, clients=6)
+
+
+def engine_on(log: EventLog, folder: Path | None = None, page: PageLimits | None = None) -> Engine:
+    return Engine(log, MemoryAssets(), SnapshotStore(folder), node=b"n" * 16, page=page or PageLimits())
+
+
+async def demo(engine: Engine) -> Space:
+    return await engine.create_space("t", "demo", ADA)
+
+
+def messages_of(doc: Any) -> Any:
+    return doc.get("messages", type=Array)
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def type_word(doc: Any) -> None:
+    doc.get("t", type=Text).insert(0, "word ")
+
+
+async def test_d7_many_who_open_at_once_get_one_document() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    found = await asyncio.gather(*(space.open("scene") for _ in range(20)))
+    assert len({id(document) for document in found}) == 1
+    assert space.engine.open_documents == 1
+
+
+async def test_d7_an_idle_document_is_evicted_and_comes_back_as_it_was() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    before = await space.open("text:notes")
+    assert space.engine.evict_idle(0) == 1
+    after = await space.open("text:notes")
+    assert after is not before
+    assert_same(after.replica, before.replica)
+    assert after.position == before.position > START
+
+
+async def test_d7_a_watched_document_stays() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    document = await space.open("scene")
+    watcher = Peer("ben", 8).join(document)
+    assert space.engine.evict_idle(0) == 0
+    document.subscribers.discard(watcher)
+    assert space.engine.evict_idle(0) == 1
+
+
+async def test_d7_whoever_still_holds_an_evicted_document_cannot_write_with_it() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    old = await space.open("text:notes", create_as=ADA)
+    space.engine.evict_idle(0)
+    peer = Peer("ben", 8)
+    type_word(peer.doc)
+    assert isinstance(peer.send(old).error, LogError)
+    with pytest.raises(LogError, match="closed"):
+        space.engine.pens(old)
+
+
+@pytest.mark.parametrize("name", ["chat", "scene", "text:notes"])
+async def test_d5_a_snapshot_and_the_tail_make_the_same_as_the_whole_log(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "SNAPSHOT_AFTER", 1)
+    log = MemoryLog()
+    space = await demo(engine_on(log, tmp_path))
+
+    def write(number: int) -> Any:
+        def edit(doc: Any) -> None:
+            if name == "chat":
+                messages_of(doc).append(message(f"m{number}", "ada"))
+                if number:
+                    messages_of(doc)[0]["body"] = f"edit {number}"
+            elif name == "scene":
+                doc.get("materials", type=Map)[f"m{number}"] = Map({"metallic": 0.5})
+                doc.get("materials", type=Map).pop(f"m{number - 2}", None)
+            else:
+                type_word(doc)
+                del doc.get("t", type=Text)[2:3]
+
+        return edit
+
+    await space.open(name, create_as=ADA)
+    for number in range(3):
+        await space.write(name, ADA, Role.EDITOR, write(number))
+    space.engine.evict_idle(0)
+    assert len(files(tmp_path)) == 1
+    for number in range(3, 6):
+        await space.write(name, ADA, Role.EDITOR, write(number))
+    live = (await space.open(name)).replica
+    with_snapshot = await (await demo(engine_on(log, tmp_path))).open(name)
+    without = await (await demo(engine_on(log))).open(name)
+    assert_same(live, with_snapshot.replica)
+    assert_same(live, without.replica)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "another history"])
+async def test_a_snapshot_that_does_not_fit_is_ignored(
+    harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "SNAPSHOT_AFTER", 1)
+    log = MemoryLog()
+    space = await demo(engine_on(log, tmp_path))
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    document = await space.open("text:notes")
+    if harm == "another history":  # of the same length: the log lost its end, and went on
+        document.replica.last = (await anext(log.read_all()))[0].id
+    space.engine.evict_idle(0)
+    [path] = files(tmp_path)
+    data = path.read_bytes()
+    if harm == "cut":
+        path.write_bytes(data[:40])
+    elif harm == "flipped":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    again = await (await demo(engine_on(log, tmp_path))).open("text:notes")
+    assert_same(again.replica, document.replica) if harm != "another history" else None
+    assert again.replica.revision == 1
+    assert again.replica.last == [event async for page in log.read(document.stream) for event in page][-1].id
+
+
+async def test_d1_after_a_failed_commit_the_document_opens_from_the_log() -> None:
+    class Failing(MemoryLog):
+        fails = False
+
+        def append(self, stream: str, events: Any, expected: int | None = None) -> Any:
+            if self.fails:
+                raise LogUnwritable("expected room on the disk, got none")
+            return super().append(stream, events, expected)
+
+    log = Failing()
+    space = await demo(engine_on(log))
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    log.fails = True
+    with pytest.raises(LogUnwritable):
+        await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    log.fails = False
+    document = await space.open("text:notes")
+    assert document.replica.doc.get("t", type=Text).to_py() == "word "
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    assert document.replica.doc.get("t", type=Text).to_py() == "word word "
+
+
+async def test_d1_a_lost_document_is_opened_again_when_nothing_of_it_is_on_its_way() -> None:
+    log = HeldLog()
+    making = asyncio.ensure_future(demo(engine_on(log)))
+    while not making.done():
+        await log.commit()
+    space = making.result()
+    opening = asyncio.ensure_future(space.open("text:notes", create_as=ADA))
+    while not opening.done():
+        await log.commit()
+    document = opening.result()
+    peer = Peer("ben", 8)
+    type_word(peer.doc)
+    peer.send(document)
+    document._lose(LogError("something else"))
+    again = asyncio.ensure_future(space.open("text:notes"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not again.done()
+    await log.commit()
+    assert (await again).replica.revision == 1
+
+
+# --- D9 ----------------------------------------------------------------------------------------------------------
+
+
+async def post(space: Space, name: str, id_: str, actor: Actor = ADA) -> None:
+    await space.write(name, actor, Role.COMMENTER, lambda doc: messages_of(doc).append(message(id_, actor.id)))
+
+
+async def stamps(space: Space) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for epoch in space.record.documents["chat"].epochs:
+        document = await space.open(f"chat@{epoch.number}")
+        for one in plain(document.replica.shared("messages")):
+            assert one["id"] not in found
+            found[one["id"]] = one["stamp"][0]
+    return found
+
+
+async def settled(space: Space) -> None:
+    while space.engine._tasks:
+        await asyncio.gather(*space.engine._tasks)
+
+
+async def test_d9_a_full_page_turns_and_late_posts_go_on_with_the_same_stamps() -> None:
+    log = MemoryLog()
+    space = await demo(engine_on(log, page=SMALL))
+    watcher = Peer("ben", 8).join(await space.open("chat"))
+    for number in range(3):
+        await post(space, "chat", f"a{number}")
+    await settled(space)
+    assert watcher.successors == ["chat@2"]
+    assert [epoch.number for epoch in space.record.documents["chat"].epochs] == [1, 2]
+    await post(space, "chat", "b0")
+    await post(space, "chat@1", "late")
+    await post(space, "chat", "b1")
+    assert await stamps(space) == {"a0": 1, "a1": 2, "a2": 3, "b0": 4, "late": 5, "b1": 6}
+    again = await demo(engine_on(log, page=SMALL))
+    await post(again, "chat@1", "later")
+    await post(again, "chat", "b2")
+    await settled(again)
+    found = await stamps(again)
+    assert (found["later"], found["b2"]) == (7, 8)
+    assert sorted(found.values()) == list(range(1, 9))
+
+
+async def test_d9_a_page_turns_at_its_number_of_clients() -> None:
+    space = await demo(engine_on(MemoryLog(), page=PageLimits(messages=100, clients=4)))
+    for number in range(3):  # and the server itself
+        await post(space, "chat", f"m{number}", Actor(f"actor{number}"))
+    await settled(space)
+    record = space.record.documents["chat"]
+    assert record.current == 2
+    first = await space.open("chat@1")
+    assert record.before(2) == frozenset(first.replica.index.clients)
+    assert len(record.before(2)) == 4
+
+
+# --- pens --------------------------------------------------------------------------------------------------------
+
+
+async def test_d4_a_pen_has_the_same_client_after_a_restart_and_goes_on_where_it_was() -> None:
+    log = MemoryLog()
+    for _ in range(2):
+        space = await demo(engine_on(log))
+        for _ in range(2):
+            await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    document = await space.open("text:notes")
+    assert len(document.replica.index.clients) == 1
+    assert document.replica.doc.get("t", type=Text).to_py() == "word " * 4
+
+
+async def test_a_pen_whose_op_was_refused_writes_on() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    with pytest.raises(OpRefused, match="expected"):
+        await space.write(
+            "scene", ADA, Role.EDITOR, lambda doc: doc.get("materials", type=Map).update({"m": Map({"x": 1})})
+        )
+    with pytest.raises(ZeroDivisionError):
+        await space.write("scene", ADA, Role.EDITOR, lambda doc: 1 / 0)
+    await space.write(
+        "scene", ADA, Role.EDITOR, lambda doc: doc.get("materials", type=Map).update({"m": Map({"metallic": 1})})
+    )
+    document = await space.open("scene")
+    assert plain(document.replica.shared("materials")) == {"m": {"metallic": 1}}
+
+
+async def test_pens_of_one_actor_write_at_the_same_time() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    await asyncio.gather(*(post(space, "chat", f"m{number}") for number in range(30)))
+    assert sorted((await stamps(space)).values()) == list(range(1, 31))
+
+
+async def test_a_pen_never_writes_under_an_id_that_somebody_took() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    document = await space.open("text:notes", create_as=ADA)
+    taken = space.engine.pens(document)._client(("ada", ""))
+    assert document.replica.claims.announce(taken, "mallory")
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    assert document.replica.doc.get("t", type=Text).to_py() == "word "
+    assert document.replica.claims.owner(taken) == "mallory"
+
+
+def test_the_pages_limits_are_those_of_the_design() -> None:
+    assert PageLimits() == PageLimits(messages=2_000, clients=1_000)
+    assert CHAT.name == "chat"
