@@ -3,7 +3,7 @@
 Runs what the end-to-end tests assert, over the wire against `maquette serve` in a process of its own, and prints
 events, ops per second, bytes per op, the wait from an edit to its echo from the disk, the time to open, and memory.
 
-    python benchmarks/main_job.py [--data FOLDER] [--markdown FILE]
+    python benchmarks/main_job.py [--data FOLDER] [--write]
 
 FOLDER holds chat/, models/ and traces/ (default: MAQUETTE_DATA, or ../shared/data). Times are of this machine in this
 run; compare rows of one run with one another, never with another machine's.
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -133,14 +134,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("MAQUETTE_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default, help="the folder with chat/, models/ and traces/")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file too")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md too")
     options = parser.parse_args()
     if not options.data.is_dir():
         parser.error(f"--data: expected a folder with chat/, models/ and traces/, got {str(options.data)!r}")
     table = markdown(asyncio.run(measure(options.data)))
     print(table)
-    if options.markdown:
-        options.markdown.write_text(table)
+    if options.write:
+        page = ROOT / "docs" / "benchmarks.md"
+        page.write_text(
+            re.sub(r"(<!-- main job -->\n).*(<!-- end -->)", rf"\1\n{table}\n\2", page.read_text(), flags=re.DOTALL)
+        )
 
 
 if __name__ == "__main__":

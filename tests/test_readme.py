@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.support import node
 from tests.support.rules import ROOT
+from tests.support.serving import ServerProcess
 
+from maquette.client import RemoteScene
 from maquette.engine.ids import is_id
 from maquette.engine.scene.schema import check_node
 
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/spec.md", "docs/why.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/spec.md",
+    "docs/why.md",
+    "docs/api.md",
+    "docs/benchmarks.md",
+]
 
 
 def anchors(path: Path) -> set[str]:
@@ -47,3 +60,33 @@ def test_a_make_target_that_is_named_exists(name: str) -> None:
     shown = re.findall(r"`([^`\n]*)`|^(make .*)$", (ROOT / name).read_text(), re.MULTILINE)
     named = {target for spans in shown for span in spans for target in TARGET.findall(span)}
     assert named <= targets
+
+
+def python_block(text: str) -> str:
+    """The Python code of the README that holds `text`."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [code] = [block for block in blocks if text in block]
+    return str(code)
+
+
+def run_python(code: str) -> str:
+    """What `code` prints, in a process of its own."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_embedding_of_the_readme_writes_and_reads() -> None:
+    printed = run_python(python_block("Engine.open"))
+    assert "message.posted" in printed
+    assert "node.added" in printed
+
+
+async def test_the_python_client_of_the_readme_writes(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path, "--dev") as server:
+        code = python_block("RemoteChat").replace("http://127.0.0.1:8000", server.url)
+        await asyncio.to_thread(run_python, code)
+        async with RemoteScene(server.url, "demo", "scene", name="Reader") as scene:
+            [table] = scene.children()
+            assert scene.nodes()[table]["name"] == "table"
+            assert [scene.nodes()[node]["name"] for node in scene.children(table)] == ["vase"]

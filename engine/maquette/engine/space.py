@@ -19,6 +19,7 @@ from maquette.engine.errors import DocumentMoved, NotFound
 from maquette.engine.events import SERVER, Actor, NewEvent
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import CHAT, StampCounter
+from maquette.engine.kinds.scene import SceneMemory
 from maquette.engine.log import EventLog
 from maquette.engine.pens import client_id
 from maquette.engine.replica import UNLIMITED, Replica
@@ -26,6 +27,8 @@ from maquette.engine.rewriting import with_fresh_clients
 from maquette.engine.roles import Role
 from maquette.engine.spaces import DocumentName, DocumentRecord, SpaceRecord
 from maquette.engine.update import read_update
+from maquette.engine.writers.chat import ChatWriter
+from maquette.engine.writers.scene import SceneWriter
 
 if TYPE_CHECKING:
     from maquette.engine.engine import Engine
@@ -103,6 +106,21 @@ class Space:
         """
         document = await self.open(name, create_as=actor if role >= Role.EDITOR else None)
         return await self.engine.pens(document).write(actor, role, edit)
+
+    async def write_chat(
+        self, actor: Actor, role: Role, edit: Callable[[ChatWriter], T], *, page: str = "chat"
+    ) -> tuple[T, Receipt]:
+        """Let `edit` write into the conversation with plain methods; `page` names an older page, as `chat@1`."""
+        return await self.write(page, actor, role, lambda doc: edit(ChatWriter(doc, actor.id, self.engine.clock)))
+
+    async def write_scene(
+        self, actor: Actor, role: Role, edit: Callable[[SceneWriter], T], *, name: str = "scene"
+    ) -> tuple[T, Receipt]:
+        """Let `edit` write into the scene with plain methods."""
+        memory = (await self.open(name)).replica.memory
+        assert isinstance(memory, SceneMemory)
+        clock = self.engine.clock
+        return await self.write(name, actor, role, lambda doc: edit(SceneWriter(doc, memory.tree, actor.id, clock)))
 
     async def name_profile(self, actor: Actor, profile: str, name: str) -> None:
         """Let `profile`, an actor's id, be shown as `name` in this space."""
