@@ -175,7 +175,8 @@ class Replica:
 
     def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Outcome:
         read = self._edits(writes, update)
-        verdicts = self.memory.judge(op, read.found, self)
+        with self.doc.transaction():
+            verdicts = self.memory.judge(op, read.found, self)
         lent = {client for client in update.structs if client != own and not self.claims.is_announced(client)}
         others = {id_[0] for verdict in verdicts if verdict.foreign for id_ in verdict.edit.structs} & lent
         if others:  # another tab's, who has not come back yet: their owner brings them
@@ -192,17 +193,19 @@ class Replica:
 
     def _take(self, op: Op, update: Update, judged: _Judged, reversal: Reversal) -> Integrated:
         self.memory.learn(judged.admitted)
-        self._apply(update)
-        finished, added = self._write(lambda: self.memory.finish(op, judged.admitted, self))
+        whole, encoded = update, self._apply(update)
+        finished, added = None, list[Edit]()
+        if self.memory.finishes(judged.admitted):
+            finished, added = self._write(lambda: self.memory.finish(op, judged.admitted, self))
         restored, again = self._write(reversal.write) if reversal else (None, [])
         effective = [*judged.admitted, *added]  # what is refused and restored did nothing
-        changes = self.memory.describe(effective, self)
+        with self.doc.transaction():  # one for all that is read
+            changes = self.memory.describe(effective, self)
         self.memory.settle([*effective, *judged.refused, *again], changes)
-        whole = update
         for part in (finished, restored):
             whole = whole if part is None else merge(whole, part)
         return Integrated(
-            whole.encode(),
+            encoded if whole is update else whole.encode(),
             changes,
             told(judged.verdicts, lambda verdict: verdict.reason),
             told(judged.verdicts, lambda verdict: verdict.rule),
@@ -252,17 +255,22 @@ class Replica:
     def _is_gone(self, type_id: Id) -> bool:
         return self.index.is_deleted(type_id) or not self.index.path(type_id)
 
-    def _apply(self, update: Update) -> None:
-        """Into the index and pycrdt; what that deleted beyond what the update says is noted for rule D2."""
+    def _apply(self, update: Update) -> bytes:
+        """Into the index and pycrdt; what that deleted beyond what the update says is noted for rule D2.
+
+        Returns what was applied.
+        """
+        encoded = update.encode()
         self.index.add(update)
         self._fresh = {}
         self._applying, self._deleted = True, _NO_DELETES
         try:
-            self.doc.apply_update(update.encode())
+            self.doc.apply_update(encoded)
         finally:
             self._applying = False
         if self._deleted != _NO_DELETES:
             self.index.note_deletes(self._deleted)
+        return encoded
 
     def _write(self, write: Callable[[], object]) -> tuple[Update | None, list[Edit]]:
         """Let the server write, and take what it wrote into the index."""

@@ -235,6 +235,9 @@ class ChatMemory:
 
     # --- what the server adds -----------------------------------------------------------------------------------
 
+    def finishes(self, edits: Sequence[Edit]) -> bool:
+        return any(edit.parent == MESSAGES and edit.action is Action.INSERT for edit in edits)
+
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         for edit in edits:
             if edit.parent == MESSAGES and edit.action is Action.INSERT:

@@ -81,6 +81,10 @@ class Memory(Protocol):
         """Take in what the applied edits did, which the log tells as `changes`; live and in a replay."""
         ...
 
+    def finishes(self, edits: Sequence[Edit]) -> bool:
+        """Whether the server adds anything to admitted `edits`."""
+        ...
+
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         """Write what the server adds to an admitted op, into the replica, in the same event."""
         ...

@@ -177,6 +177,9 @@ class SceneMemory:
                 case "comment.removed":
                     self.records.pop((COMMENTS, change["id"]), None)
 
+    def finishes(self, edits: Sequence[Edit]) -> bool:
+        return False
+
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         """Nothing: a scene's ops enter as they come."""
 

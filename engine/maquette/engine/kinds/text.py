@@ -27,6 +27,9 @@ class TextMemory:
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
         pass
 
+    def finishes(self, edits: Sequence[Edit]) -> bool:
+        return False
+
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         pass
 
