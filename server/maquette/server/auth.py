@@ -98,10 +98,13 @@ async def enter(engine: Engine, session: Session, name: str, *, join: bool = Fal
     return space, role
 
 
-async def introduce(space: Space, session: Session, role: Role) -> None:
-    """Let the space know the display name of a participant who may write there. Raises LogError."""
+async def introduce(space: Space, session: Session, role: Role, actor: Actor | None = None) -> None:
+    """Let the space know the display name of a participant who may write there, `actor` being its way in.
+
+    Raises LogError.
+    """
     if role >= Role.COMMENTER:
-        await space.name_profile(session.actor, session.actor.id, session.name)
+        await space.name_profile(actor or session.actor, session.actor.id, session.name)
 
 
 def _bearer(authorization: str) -> str:

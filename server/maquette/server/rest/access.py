@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import pycrdt
 from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyQuery, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from maquette.engine.document import Document
+from maquette.engine.document import Receipt
 from maquette.engine.events import START, Actor
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
-from maquette.server.auth import enter
+from maquette.server.auth import enter, introduce
 from maquette.server.services import Services, services_of
 from maquette.server.sessions import Session
 
@@ -42,16 +41,13 @@ class Access:
         """Tenant and space, as the read models name them."""
         return self.space.record.tenant, self.space.id
 
-    async def write(self, name: str, edit: Callable[[Document, pycrdt.Doc[Any]], T]) -> tuple[T, str]:
-        """Let `edit` write into the document called `name`; what it returned, and the position once that is on disk.
+    async def written(self, write: Callable[[], Awaitable[tuple[T, Receipt]]]) -> tuple[T, str]:
+        """What `write`, into the space, returned, and the position once that is on disk.
 
-        Raises OpRefused, NotFound, DocumentMoved, LogError, and what `edit` raises.
+        Raises OpRefused, NotFound, DocumentMoved, LogError, and what the edit raises.
         """
-        if self.role >= Role.COMMENTER:
-            await self.introduce()
-        document = await self.space.open(name)
-        pens = self.services.engine.pens(document)
-        result, receipt = await pens.write(self.actor, self.role, lambda doc: edit(document, doc))
+        await self.introduce()
+        result, receipt = await write()
         position = receipt.position
         if position == START:  # nothing was new, and the document has not been written since it was opened
             position = await self.services.engine.log.head()
@@ -59,7 +55,7 @@ class Access:
 
     async def introduce(self) -> None:
         """Let the space know the display name of who acts."""
-        await self.space.name_profile(self.actor, self.session.actor.id, self.session.name)
+        await introduce(self.space, self.session, self.role, self.actor)
 
 
 async def services(request: Request) -> Services:

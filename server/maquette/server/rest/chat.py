@@ -214,8 +214,7 @@ async def _change(access: Access, message: str, edit: Callable[[ChatWriter], Non
 
 
 async def _write(access: Access, page: str, edit: Callable[[ChatWriter], Any]) -> tuple[Any, str]:
-    clock = access.services.engine.clock
-    return await access.write(page, lambda _, doc: edit(ChatWriter(doc, access.actor.id, clock)))
+    return await access.written(lambda: access.space.write_chat(access.actor, access.role, edit, page=page))
 
 
 async def _page_of(access: Access, message: str) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from maquette.engine.kinds.scene import SceneMemory
 from maquette.engine.scene.geometry import to_gltf
 from maquette.engine.writers.scene import SceneWriter
 from maquette.projections import scene_reads
@@ -302,9 +301,4 @@ async def _change(access: Access, id_: str, edit: Callable[[SceneWriter], None])
 
 
 async def _write(access: Access, edit: Callable[[SceneWriter], Any]) -> tuple[Any, str]:
-    def write(document: Any, doc: Any) -> Any:
-        memory = document.replica.memory
-        assert isinstance(memory, SceneMemory)
-        return edit(SceneWriter(doc, memory.tree, access.actor.id, access.services.engine.clock))
-
-    return await access.write("scene", write)
+    return await access.written(lambda: access.space.write_scene(access.actor, access.role, edit))
