@@ -8,7 +8,7 @@ from typing import Any
 
 import pycrdt
 
-from maquette.client.errors import ClientError
+from maquette.client.errors import ClientError, Moved
 from maquette.client.following import TreeFollower
 from maquette.client.remote import RemoteDocument
 from maquette.engine.writers.chat import ChatWriter
@@ -25,17 +25,26 @@ class _Remote(RemoteDocument):
     @property
     def actor(self) -> str:
         """Our own actor id, as the server says. Raises ClientError before the first sync."""
-        if self.presence.me is not None:
-            self._actor = str(self.presence.me["id"])
-        if self._actor is None:
+        if self.presence.me is None:
             raise ClientError("expected a document that was synced once, got one that has never been connected")
-        return self._actor
-
-    _actor: str | None = None
+        return str(self.presence.me["id"])
 
 
 class RemoteChat(_Remote):
-    """A conversation, or one page of it."""
+    """A conversation, or one page of it.
+
+    When a page is full, the conversation goes on on the next one: what waits raises Moved, and `follow` is that page.
+    """
+
+    def follow(self) -> RemoteChat:
+        """The page on which the conversation goes on, after Moved was raised; enter it with `async with`.
+
+        What was not flushed is in `doc` here only. Raises ClientError when the conversation has not moved.
+        """
+        if not isinstance(self._end, Moved):
+            raise ClientError(f"expected a conversation that has moved, got one that is {self.status}")
+        url, space, token, name = self._origin
+        return RemoteChat(url, space, self._end.successor, token=token, name=name)
 
     @property
     def writer(self) -> ChatWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from maquette.engine.sync import AwarenessState, AwarenessUpdate, write_frame
 
 RENEW_SECONDS = 15.0  # y-protocols: half of the time after which others forget a silent client
 OUTDATED_SECONDS = 30.0
+_logger = logging.getLogger(__name__)
 
 
 class Presence:
@@ -18,6 +20,8 @@ class Presence:
     def __init__(self, send: Callable[[bytes], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.states: dict[int, dict[str, Any]] = {}
         """Client id → state, one's own as the server shows it to others; `actor` in it is the server's word."""
+        self.me: dict[str, Any] | None = None
+        """The server's word on who we are: `id`, `name`, `kind`; None before it came."""
         self.on_change: list[Callable[[Collection[int]], None]] = []
         self._send = send
         self._clock = clock
@@ -69,16 +73,18 @@ class Presence:
             else:
                 self.states[state.client] = state.state
             if state.client == self._client:
-                self._local_clock = max(self._local_clock, state.clock)
+                self._learn(state)
         self._notify(changed)
 
-    @property
-    def me(self) -> dict[str, Any] | None:
-        """The server's word on who we are: `id`, `name`, `kind`; None before it came."""
-        actor = self.states.get(self._client, {}).get("actor")
-        return actor if isinstance(actor, dict) else None
+    def _learn(self, own: AwarenessState) -> None:
+        self._local_clock = max(self._local_clock, own.clock)
+        if own.state is not None and isinstance(own.state.get("actor"), dict):
+            self.me = own.state["actor"]
 
     def _notify(self, changed: Collection[int]) -> None:
         if changed:
-            for callback in self.on_change:
-                callback(changed)
+            for callback in tuple(self.on_change):
+                try:
+                    callback(changed)
+                except Exception:
+                    _logger.exception("a callback of the application failed")

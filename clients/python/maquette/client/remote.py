@@ -6,6 +6,7 @@ Rule 2: `flush` returns when everything that was edited before it is on the serv
 Rule 3: a refused edit is reversed by the server, here too, and `flush` raises it once. An edit that was denied as a
         whole leaves this replica apart from the others': it is thrown away, and `doc` is a fresh one.
 Rule 4: what cannot get better by trying again ends the connection; everything that waits raises it.
+Rule 5: a callback of the application that fails is logged, and disturbs neither the connection nor other callbacks.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import pycrdt
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from maquette.client.errors import ClientError, Closed, EditRefused, Moved, NotAdmitted
 from maquette.client.presence import RENEW_SECONDS, Presence
@@ -40,7 +41,10 @@ from maquette.engine.sync import (
 FIRST_WAIT = 0.1  # seconds before the first try again; doubled each time, with jitter
 LONGEST_WAIT = 15.0
 MAX_FRAME = 64 << 20  # bytes: the first sync of a large document
+CLOSE_SECONDS = 2.0  # for the closing handshake
 _FINAL = range(4400, 4500)
+_TRANSIENT_STATUS = (408, 425, 429)  # of the handshake; other 4xx say that there is no such server
+Status = Literal["connecting", "synced", "offline", "closed"]
 _logger = logging.getLogger(__name__)
 
 
@@ -58,11 +62,16 @@ class RemoteDocument:
     ) -> None:
         """`url` is the server's, `http://` or `ws://`. `token` signs in; a server with --dev takes a `name` instead."""
         self.presence = Presence(self._send)
+        self.on_change: list[Callable[[], None]] = []
+        """Called when an edit of somebody else, or the server's reversal of one of ours, has reached the replica."""
         self.on_reset: list[Callable[[], None]] = []
         """Called when `doc` has become a fresh replica (rule 3)."""
         self.position: str | None = None
         """The log's position after the newest edit that is known to be stored."""
-        self._url = _endpoint(url, space, document, token, name)
+        self._origin = (url, space, token, name)
+        self._url = _endpoint(url, space, document, name)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._random = random.random
         self._socket: ClientConnection | None = None
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -75,6 +84,8 @@ class RemoteDocument:
         self._end: ClientError | None = None
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
+        self._applied = 0
+        self._subscription: pycrdt.Subscription | None = None
         self._fresh()
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -103,9 +114,13 @@ class RemoteDocument:
         await self._tell()
 
     @property
-    def connected(self) -> bool:
-        """Whether there is a connection at the moment."""
-        return self._socket is not None
+    def status(self) -> Status:
+        """`synced` once this connection brought both sides together, `offline` while there is none."""
+        if self._end is not None:
+            return "closed"
+        if self._socket is None:
+            return "offline"
+        return "synced" if self._synced else "connecting"
 
     @property
     def reconnects(self) -> int:
@@ -130,12 +145,23 @@ class RemoteDocument:
                 return False
             return self._stored >= (max(target, self._answered) if generation == self._generation else self._answered)
 
-        await self._until(lambda: done() or bool(self._refusals))
         await self._until(done)
         if self._refusals:
             reasons, self._refusals = self._refusals, []
             raise EditRefused(reasons)
         return self.position
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        """One item now, and one whenever others' edits have reached the replica since the last. Ends at `close`.
+
+        Raises what else ended the connection.
+        """
+        seen = -1
+        while not isinstance(self._end, Closed):
+            await self._until(lambda last=seen: self._applied != last or isinstance(self._end, Closed))  # type: ignore[misc]  # bound in the loop
+            if self._applied != seen:
+                seen = self._applied
+                yield
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:
@@ -150,6 +176,8 @@ class RemoteDocument:
     # --- the replica -----------------------------------------------------------------------------------------------
 
     def _fresh(self) -> None:
+        if self._subscription is not None:  # edits of the old replica are nobody's
+            self.doc.unobserve(self._subscription)
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
         self._applying = False
         self._subscription = self.doc.observe(self._on_update)
@@ -164,6 +192,15 @@ class RemoteDocument:
             self.doc.apply_update(update)
         finally:
             self._applying = False
+        self._applied += 1
+        self._call(self.on_change)
+
+    def _call(self, callbacks: list[Callable[[], None]]) -> None:
+        for callback in tuple(callbacks):
+            try:
+                callback()
+            except Exception:
+                _logger.exception("a callback of the application failed")
 
     def _send_update(self, frame: bytes) -> None:
         self._sent += 1
@@ -178,21 +215,44 @@ class RemoteDocument:
     async def _run(self) -> None:
         wait = FIRST_WAIT
         while self._end is None:
-            try:
-                async with connect(self._url, compression=None, max_size=MAX_FRAME, proxy=None) as socket:
-                    wait = FIRST_WAIT
-                    await self._converse(socket)
-            except ConnectionClosed as error:
-                self._judge_close(error)
-            except (OSError, InvalidHandshake, InvalidMessage, TimeoutError) as error:
-                _logger.info("no connection to the server: %s", error)
-            finally:
-                self._socket = None
-                self._answered = 0  # what is edited from now on is sent by the next connection's sync
+            if await self._connection():
+                wait = FIRST_WAIT
+            self._socket = None
+            self._answered = 0  # what is edited from now on is sent by the next connection's sync
             await self._tell()
             if self._end is None:
-                await asyncio.sleep(wait * (0.5 + random.random()))
+                await asyncio.sleep(wait * (0.5 + self._random()))
                 wait = min(2 * wait, LONGEST_WAIT)
+
+    async def _connection(self) -> bool:
+        """One connection from its beginning to its end; whether it was of use. What ends all is kept in `_end`."""
+        try:
+            async with connect(
+                self._url,
+                additional_headers=self._headers,
+                compression=None,
+                max_size=MAX_FRAME,
+                proxy=None,
+                close_timeout=CLOSE_SECONDS,
+            ) as socket:
+                await self._converse(socket)
+        except ConnectionClosed as error:
+            self._judge_close(error)
+        except InvalidStatus as error:
+            self._judge_status(error.response.status_code)
+        except (OSError, InvalidHandshake, InvalidMessage, TimeoutError) as error:
+            _logger.info("no connection to %s: %s", self._url.partition("?")[0], error)
+        except _Afresh:
+            pass
+        except Exception as error:  # whoever waits must hear of it
+            _logger.exception("the connection failed")
+            self._end = ClientError(f"expected to speak with the server, got {error!r}")
+        return self._synced
+
+    def _judge_status(self, status: int) -> None:
+        _logger.info("expected a WebSocket at %s, got HTTP status %d", self._url.partition("?")[0], status)
+        if 400 <= status < 500 and status not in _TRANSIENT_STATUS:
+            self._end = NotAdmitted(status, f"expected a WebSocket, got HTTP status {status}")
 
     def _judge_close(self, error: ConnectionClosed) -> None:
         code = error.rcvd.code if error.rcvd is not None else 1006
@@ -265,20 +325,19 @@ class RemoteDocument:
         _logger.warning("the server denied an edit, this replica begins anew: %s", reason)
         self._refusals.append(reason)
         self._fresh()
-        for callback in self.on_reset:
-            callback()
+        self._call(self.on_reset)
         raise _Afresh
 
 
-class _Afresh(ConnectionError):
+class _Afresh(Exception):
     """Leave this connection and make another with the fresh replica."""
 
 
-def _endpoint(url: str, space: str, document: str, token: str | None, name: str | None) -> str:
+def _endpoint(url: str, space: str, document: str, name: str | None) -> str:
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss"):
-        raise ClientError(f"url: expected http, https, ws or wss, got {url!r}")
-    query = {"acks": "1"} | ({"token": token} if token else {}) | ({"name": name} if name else {})
+    if scheme not in ("ws", "wss") or not parts.netloc:
+        raise ClientError(f"url: expected http, https, ws or wss and a host, got {url!r}")
+    query = {"acks": "1"} | ({"name": name} if name else {})
     path = f"{parts.path.rstrip('/')}/sync/{quote(space, safe='')}/{quote(document, safe='')}"
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
