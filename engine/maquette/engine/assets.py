@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from maquette.engine.errors import InvalidInput, MaquetteError, NotFound
+from maquette.engine.files import sync_folder
 
 LIMIT = 256 * 1024 * 1024
 """Bytes of one asset by default: the largest models of the common sample sets stay under 100 MB."""
@@ -206,7 +207,7 @@ class AssetStore:
             _make_folder(place.parent)
             aside.replace(place)
         # also when another process has just put it there: its rename may not be on disk yet
-        _flush_folder(place.parent)
+        sync_folder(place.parent)
 
     def _is_intact(self, asset: str) -> bool:
         try:
@@ -240,13 +241,4 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """A rename is durable only when the folder that names the file is flushed too (fsync(2), notes)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder.parent)

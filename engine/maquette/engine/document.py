@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from maquette.engine.errors import LimitExceeded, LogError, MalformedUpdate, MaquetteError
 from maquette.engine.events import SERVER, START, Actor, Position
@@ -189,8 +190,10 @@ class Document:
         receipt.fail(error)
         self._lose(error)
 
-    def _append(self, actor: Actor, own: int | None, done: Integrated, receipt: Receipt | None) -> None:
-        event = self.replica.event(actor, own, done)
+    def _append(
+        self, actor: Actor, own: int | None, done: Integrated, receipt: Receipt | None, cause: UUID | None = None
+    ) -> None:
+        event = self.replica.event(actor, own, done, cause)
         pending = _Pending(write_frame(SyncUpdate(done.update)), [] if receipt is None else [receipt])
         self._pending.append(pending)
         try:
@@ -213,24 +216,10 @@ class Document:
             self._lose(error)
             return
         if repaired is not None:
-            self._append(SERVER, None, repaired, None)
+            self._append(SERVER, None, repaired, None, cause=self.replica.last)
         if not self._told_full and self.on_full is not None and self.replica.is_full():
             self._told_full = True
             self.on_full()
-
-    def server_edit(self, write: Callable[[Replica], None]) -> Receipt:
-        """Let the server write into the document, as an op of its own."""
-        receipt = Receipt()
-        try:
-            done = None if self.error is not None else self.replica.rewrite(write)
-        except MaquetteError as error:
-            self._fail(receipt, error)
-            return receipt
-        if done is None:
-            self.settle_after_commit(receipt)
-        else:
-            self._append(SERVER, None, done, receipt)
-        return receipt
 
     # --- waiting for holes -------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Make the names in `folder` durable: a rename is so only when its folder is flushed too (fsync(2), notes)."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -214,13 +214,11 @@ class Replica:
 
     def repair(self) -> Integrated | None:
         """What the owner repairs by an op of its own, applied; None when nothing is broken."""
-        return self.rewrite(lambda replica: replica.memory.repair(replica)) if self.memory.is_broken() else None
-
-    def rewrite(self, write: Callable[[Replica], None]) -> Integrated | None:
-        """Let the server itself write into the replica; what that integrates, None for nothing."""
+        if not self.memory.is_broken():
+            return None
         with _or_broken():
             self._paths.clear()
-            update, found = self._write(lambda: write(self))
+            update, found = self._write(lambda: self.memory.repair(self))
             if update is None:
                 return None
             changes = self.memory.describe(found, self)
@@ -292,8 +290,8 @@ class Replica:
 
     # --- telling the log ---------------------------------------------------------------------------------------
 
-    def event(self, actor: Actor, own: int | None, done: Integrated) -> NewEvent:
-        """The event that stores what was integrated."""
+    def event(self, actor: Actor, own: int | None, done: Integrated, cause: UUID | None = None) -> NewEvent:
+        """The event that stores what was integrated; `cause` is the event that led to it."""
         data: dict[str, Any] = {
             "update": done.update,
             "changes": done.changes,
@@ -305,7 +303,7 @@ class Replica:
             data["server"] = done.server
         if done.rules:
             data["reason"] = "; ".join(done.rules)
-        return NewEvent("document.refused" if done.rules else "document.edited", actor, data)
+        return NewEvent("document.refused" if done.rules else "document.edited", actor, data, cause=cause)
 
     # --- replaying -----------------------------------------------------------------------------------------------
 

@@ -138,8 +138,9 @@ async def test_a_cycle_that_concurrent_moves_close_is_repaired_by_the_server() -
     ben.map(NODES)["a2"]["place"] = ["c", "V"]
     for peer in (ada, ben):
         assert (await peer.submit(document, peer.made[-1]).wait()).refused == ()
-    [*_, repair] = await events_of(document)
+    [*_, cause, repair] = await events_of(document)
     assert (repair.actor.id, [change["type"] for change in repair.data["changes"]]) == ("server", ["node.moved"])
+    assert repair.cause == cause.id
     assert not tree(document).has_cycles
     ada.hear(document.replica.diff(ada.doc.get_state()))
     assert plain(ada.map(NODES)) == stored(document)
