@@ -90,3 +90,16 @@ async def test_the_python_client_of_the_readme_writes(tmp_path: Path) -> None:
             [table] = scene.children()
             assert scene.nodes()[table]["name"] == "table"
             assert [scene.nodes()[node]["name"] for node in scene.children(table)] == ["vase"]
+
+
+def test_the_application_of_the_readme_is_mounted_into_another(tmp_path: Path) -> None:
+    code = python_block("create_app").replace('Path("data")', f"Path({str(tmp_path)!r})")
+    asked = """
+import asyncio, httpx
+async def main():
+    async with host.router.lifespan_context(host):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://host") as client:
+            print((await client.get("/rooms/healthz")).status_code, (await client.get("/rooms/v1/spaces")).status_code)
+asyncio.run(main())
+"""
+    assert run_python(code + asked).split() == ["200", "401"]
