@@ -77,7 +77,7 @@ def run_python(code: str) -> str:
 
 
 def test_the_embedding_of_the_readme_writes_and_reads() -> None:
-    printed = run_python(python_block("Engine.open"))
+    printed = run_python(python_block("write_chat"))
     assert "message.posted" in printed
     assert "node.added" in printed
 
