@@ -6,7 +6,8 @@ Rule 1: an op is applied when it comes and published when it is on disk (D1); se
         they commit in the order in which they were applied.
 Rule 2: everything computed from the replica leaves through `after_commit`: after the commit of all that it held.
 Rule 3: when a commit fails, the replica is gone, and with it all that waited; subscribers are told to begin again.
-Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3).
+Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3). Its
+        beginning, up to the hole, is integrated at once: others' ops may wait for just that.
 Rule 5: a subscriber that fails does not keep the others from being told.
 """
 
@@ -178,10 +179,12 @@ class Document:
                 receipt.hole = outcome
                 self._wait(op)
             case Integrated():
-                receipt.hole = None
-                receipt.refused = outcome.reasons
-                self._append(op.actor, op.own, outcome, receipt)
+                receipt.hole = outcome.hole
+                receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
+                self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None)
                 self._look_after()
+                if outcome.hole is not None:
+                    self._wait(op)
 
     def _fail(self, receipt: Receipt, error: Exception) -> None:
         if not isinstance(error, MaquetteError):
@@ -224,6 +227,9 @@ class Document:
     # --- waiting for holes -------------------------------------------------------------------------------------------
 
     def _wait(self, op: _Waiting) -> None:
+        if self.error is not None:
+            op.receipt.fail(self.error)
+            return
         self._waiting.append(op)
         while len(self._waiting) > MAX_WAITING or sum(len(one.data) for one in self._waiting) > MAX_WAITING_BYTES:
             self._drop_one()

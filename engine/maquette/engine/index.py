@@ -28,6 +28,7 @@ __all__ = ["MAX_TYPE_DEPTH", "Erased", "Hole", "Index", "Location", "Write"]
 
 MAX_TYPE_DEPTH = 100
 """Shared types inside one another. pycrdt overflows its stack at 32,000 and Python's `to_py` at some hundreds."""
+MAX_CUTS = 8  # readings for `ready`: the tabs of one browser; more would be somebody who wants to cost time
 
 _FORMAT = 1
 _GONE = frozenset((Content.GC, Content.DELETED))
@@ -150,6 +151,29 @@ class Index:
         Raises MalformedUpdate for structs that wait for each other, which nothing that comes later can resolve.
         """
         return self._read(update).hole
+
+    def ready(self, update: Update) -> Update:
+        """What of a trimmed update with a hole can be integrated before the hole is filled: structs, no deletions.
+
+        Two tabs that edited each other's text while the server was away bring updates of which each waits for the
+        other's: without their beginnings, both would wait for ever. Deletions stay with the rest, because what they
+        make room for may be there.
+        """
+        part = Update(update.structs, {})
+        for _ in range(MAX_CUTS):
+            if self._read(part).hole is None:
+                return part
+            part = Update(self._unstuck(part), {})
+        return Update({}, {})
+
+    def _unstuck(self, part: Update) -> dict[int, list[Struct]]:
+        state = self._read(part).state
+        kept = {}
+        for client, group in part.structs.items():
+            done = [struct for struct in group if struct.end <= state[client]]
+            is_stuck = len(done) < len(group) and self._missing(group[len(done)], state) is not None
+            kept[client] = done if is_stuck else group
+        return {client: group for client, group in kept.items() if group}
 
     def writes(self, update: Update) -> list[Write]:
         """Each struct of a trimmed update with its location, behind all that it refers to.

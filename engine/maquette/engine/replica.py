@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +56,8 @@ class Integrated:
     rules: tuple[str, ...]
     """The reasons without anything of what came: that must not reach the log."""
     server: int | None
+    hole: Hole | None = None
+    """What the rest of the op lacks, when only its beginning could be integrated (rule D3)."""
 
 
 Outcome = Nothing | Denied | Hole | Integrated
@@ -166,12 +168,19 @@ class Replica:
             )
         hole = self.index.hole(update)
         if hole is not None:
-            return hole
+            return self._begin(op, self.index.ready(update), own, hole)
         writes = self.index.writes(update)
         misfit = self.index.misfit(writes) or _many_at_a_key(writes)
         if misfit is not None:
             return Denied(misfit)
         return self._integrate(op, update, writes, own)
+
+    def _begin(self, op: Op, ready: Update, own: int | None, hole: Hole) -> Outcome:
+        """Integrate what of an op with a hole can be."""
+        outcome = hole if ready.is_empty else self._judge(op, ready, own)
+        if isinstance(outcome, Integrated):
+            return replace(outcome, hole=outcome.hole or hole)
+        return hole if isinstance(outcome, Nothing) else outcome
 
     def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Outcome:
         read = self._edits(writes, update)

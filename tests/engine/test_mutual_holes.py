@@ -1,0 +1,75 @@
+"""Two tabs that edited each other's text while the server was away: the update of each waits for the other's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pycrdt
+import pytest
+
+from maquette.engine.engine import Engine
+from maquette.engine.events import Actor
+from maquette.engine.roles import Role
+
+ANN, BEN = Actor("ann"), Actor("ben")
+
+
+def tabs(rounds: int) -> tuple[pycrdt.Doc[Any], pycrdt.Doc[Any]]:
+    """Two replicas that took turns to type behind each other's letters."""
+    docs: tuple[pycrdt.Doc[Any], pycrdt.Doc[Any]] = (pycrdt.Doc(client_id=1), pycrdt.Doc(client_id=2))
+    for _ in range(rounds):
+        for doc, other in (docs, docs[::-1]):
+            text = doc.get("notes", type=pycrdt.Text)
+            text.insert(len(text), str(doc.client_id))
+            other.apply_update(doc.get_update(other.get_state()))
+    return docs
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 15])
+async def test_d3_updates_that_wait_for_each_other_are_both_integrated_under_their_own_actors(rounds: int) -> None:
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        for actor, client in ((ANN, 1), (BEN, 2)):
+            document.replica.claims.announce(client, actor.id)
+        ann, ben = tabs(rounds)
+        receipts = [
+            document.submit(actor, lambda: Role.EDITOR, doc.get_update(), doc.client_id)
+            for actor, doc in ((BEN, ben), (ANN, ann))
+        ]
+        for receipt in receipts:
+            await receipt.wait()
+        text = document.replica.doc.get("notes", type=pycrdt.Text)
+        assert str(text) == str(ann.get("notes", type=pycrdt.Text)) == "12" * rounds
+        events = [event async for page in engine.log.read(document.stream) for event in page]
+        assert {(event.actor.id, event.data["client"]) for event in events} == {("ann", 1), ("ben", 2)}
+        assert len(events) == 2 * rounds
+
+
+async def test_d3_the_rest_of_an_op_waits_until_its_hole_is_filled() -> None:
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        document.replica.claims.announce(2, BEN.id)
+        ann, _ = tabs(2)
+        receipt = document.submit(ANN, lambda: Role.EDITOR, ann.get_update(), 1)
+        await engine.settle()
+        assert not receipt.settled
+        assert receipt.hole is not None
+        assert receipt.hole.client == 2
+        assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "1"
+
+
+async def test_d3_five_hundred_turns_cost_seconds_at_most() -> None:
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        for actor, client in ((ANN, 1), (BEN, 2)):
+            document.replica.claims.announce(client, actor.id)
+        ann, ben = tabs(500)
+        before = time.process_time()
+        for actor, doc in ((BEN, ben), (ANN, ann)):
+            document.submit(actor, lambda: Role.EDITOR, doc.get_update(), doc.client_id)
+        assert time.process_time() - before < 10
+        assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "12" * 500
