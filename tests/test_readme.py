@@ -37,7 +37,7 @@ def anchors(path: Path) -> set[str]:
 
 def test_the_node_of_the_readme_is_one_that_the_scene_admits() -> None:
     blocks = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    [code] = [block for block in blocks if "new Y.Map(" in block]
+    [code] = [block for block in blocks if "doc.getMap('nodes').set(" in block]
     [made] = node.run("readme.mjs", [code])
     assert made
     for name, fields in made.items():

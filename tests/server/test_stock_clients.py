@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
+from tests.support.rules import ROOT
 from tests.support.server import ServerProcess, local_server, server_process
 from tests.support.tabs import Tab, browser
 
+from maquette.client import RemoteChat
 from maquette.engine.engine import Engine
 from maquette.engine.update import read_update
 
@@ -42,6 +45,20 @@ async def test_two_stock_clients_chat_under_the_names_that_the_server_tells_them
         assert await ann.run(f"return {BODIES}") == await ben.run(f"return {BODIES}") == ["hello", "hi"]
         assert await ann.run("return tab.warnings") == []
         assert (await ann.run(f"return {ME}"))["name"] == "Ann"
+
+
+async def test_the_readmes_post_arrives_in_the_chat() -> None:
+    blocks = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [code] = [block for block in blocks if "doc.getArray('messages')" in block]
+    async with local_server() as server, browser() as node:
+        ann = await node.open(server.url, "demo/chat", tab="ann", name="Ann")
+        await ann.wait(f"provider.synced && {ME}")
+        await ann.run(f"{code}; post('from the README')")
+        async with RemoteChat(server.url, "demo", "chat", name="Ben") as ben:
+            async for _ in ben.changes():
+                if ben.messages():
+                    break
+            assert [message["body"] for message in ben.messages()] == ["from the README"]
 
 
 async def test_two_stock_clients_edit_a_scene() -> None:
