@@ -40,6 +40,12 @@ class ServerProcess:
                     self._port = self.url.rpartition(":")[2]
                     self._drain = asyncio.create_task(self._process.stdout.read())
 
+    def moved_to(self, folder: Path) -> ServerProcess:
+        """Another server over `folder`, at this one's place: this one has ended."""
+        other = ServerProcess(folder, *self._options)
+        other._port = self._port
+        return other
+
     @property
     def ws(self) -> str:
         """The address of the sync endpoint, as stock providers want it."""
