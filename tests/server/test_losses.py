@@ -197,3 +197,27 @@ async def test_l7_on_a_full_disk_everything_acknowledged_is_there_after_a_restar
         async with peer(server.url, NOTES, name="Cat") as cat:
             assert str(cat.text).startswith(shown)
             assert len(str(cat.text)) >= 6 + (acknowledged - 1) * 50_000
+
+
+async def test_at_sigterm_everything_acknowledged_or_shown_is_in_the_log_and_clients_are_told_1012(
+    tmp_path: Path,
+) -> None:
+    async with server_process(tmp_path) as server:
+        async with (
+            peer(server.url, NOTES, name="Ann", acks="1") as ann,
+            peer(server.url, NOTES, name="Ben") as ben,
+        ):
+            for _ in range(100):
+                await ann.write("x")
+            stopping = asyncio.ensure_future(server.stop())
+            ends = await asyncio.gather(ann.end(), ben.end())
+            assert await stopping == 0
+            assert [code for code, _ in ends] == [1012, 1012]
+            acknowledged = max(one.frames for one in ann.seen if isinstance(one, Stored))
+            shown = str(ben.text)
+        await server.start()
+        async with peer(server.url, NOTES, name="Cat") as cat:
+            assert len(str(cat.text)) >= max(acknowledged - 1, len(shown))
+        async with peer(server.url, NOTES, name="Ann", doc=ann.doc) as ann:
+            await ann.until_text("x" * 100)
+            assert str(ann.text) == "x" * 100
