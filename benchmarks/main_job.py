@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.support import main_job, traces  # noqa: E402  (behind the path above)
-from tests.support.serving import ServerProcess  # noqa: E402
+from tests.support.server import ServerProcess  # noqa: E402
 
 from maquette.client import RemoteChat, RemoteDocument, RemoteScene, RemoteText  # noqa: E402
 
@@ -102,7 +102,7 @@ def size(folder: Path) -> int:
 async def measure(data: Path) -> list[Row]:
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
-        async with ServerProcess(Path(folder), "--dev") as server:
+        async with ServerProcess(Path(folder)) as server:
             rows.append(("server: memory when idle", f"{server.memory() / 2**20:.0f} MiB"))
             for people, rate in ((1, 20), (4, 10), (20, 10)):
                 rows += await steady_rows(server, people, rate)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support import node
 from tests.support.rules import ROOT
-from tests.support.serving import ServerProcess
+from tests.support.server import ServerProcess
 
 from maquette.client import RemoteScene
 from maquette.engine.ids import is_id
@@ -83,7 +83,7 @@ def test_the_embedding_of_the_readme_writes_and_reads() -> None:
 
 
 async def test_the_python_client_of_the_readme_writes(tmp_path: Path) -> None:
-    async with ServerProcess(tmp_path, "--dev") as server:
+    async with ServerProcess(tmp_path) as server:
         code = python_block("RemoteChat").replace("http://127.0.0.1:8000", server.url)
         await asyncio.to_thread(run_python, code)
         async with RemoteScene(server.url, "demo", "scene", name="Reader") as scene:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pycrdt
 import pytest
-from tests.support.server import LocalServer, local_server, server_process
+from tests.support.server import LocalServer, ServerProcess, local_server
 from websockets.asyncio.server import ServerConnection, serve
 
 from maquette.client import ClientError, Closed, EditRefused, Moved, NotAdmitted, RemoteChat, RemoteScene, RemoteText
@@ -253,7 +253,7 @@ async def test_after_close_everything_that_waits_raises_closed(server: LocalServ
 
 
 async def test_acknowledged_means_in_the_log_and_nothing_is_doubled_across_kills(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server:
+    async with ServerProcess(tmp_path) as server:
         ann = RemoteText(server.url, "demo", "text:notes", name="Ann")
         ben = RemoteText(server.url, "demo", "text:notes", name="Ben")
         ann._random = ben._random = lambda: 0.0
@@ -286,7 +286,7 @@ async def test_acknowledged_means_in_the_log_and_nothing_is_doubled_across_kills
 
 
 async def test_flush_waits_for_what_was_edited_while_there_was_no_server(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server:
+    async with ServerProcess(tmp_path) as server:
         async with RemoteText(server.url, "demo", "text:notes", name="Ann") as ann:
             ann._random = lambda: 0.0
             ann.insert(0, "a")

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tests.support import main_job, traces
 from tests.support.node import require_node, run
-from tests.support.serving import ServerProcess
+from tests.support.server import ServerProcess
 
 from maquette.engine.kinds.chat import PAGE_MESSAGES
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    async with ServerProcess(tmp_path, "--dev") as process:
+    async with ServerProcess(tmp_path) as process:
         yield process
 
 

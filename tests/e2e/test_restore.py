@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import main_job
-from tests.support.serving import ServerProcess
+from tests.support.server import ServerProcess
 
 from maquette.client import Moved, RemoteChat, RemoteScene, RemoteText
 
@@ -16,7 +16,7 @@ from maquette.client import Moved, RemoteChat, RemoteScene, RemoteText
 async def test_d9_a_restored_log_goes_on_in_new_epochs_and_sends_stale_clients_there(tmp_path: Path) -> None:
     space, kept, restored = main_job.SPACE, tmp_path / "kept", tmp_path / "restored"
     async with (
-        ServerProcess(kept, "--dev") as server,
+        ServerProcess(kept) as server,
         RemoteChat(server.url, space, "chat", name="Ada") as chat,
         RemoteScene(server.url, space, "scene", name="Ada") as scene,
         RemoteText(server.url, space, "text:notes", name="Ada") as notes,
@@ -32,7 +32,7 @@ async def test_d9_a_restored_log_goes_on_in_new_epochs_and_sends_stale_clients_t
         notes.insert(4, " and lost")
         await asyncio.gather(chat.flush(), scene.flush(), notes.flush())
         await server.kill()
-        again = server.moved_to(restored)
+        again = ServerProcess(restored, port=server.port)
         async with again:
             for document in (chat, scene, notes):
                 with pytest.raises(Moved, match=r"@2$"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import main_job
-from tests.support.serving import ServerProcess
+from tests.support.server import ServerProcess
 
 from maquette.client import RemoteChat, RemoteScene
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.smoke
 
 
 async def test_chat_and_scene_survive_a_kill_and_are_read_by_name(tmp_path: Path) -> None:
-    async with ServerProcess(tmp_path, "--dev") as server:
+    async with ServerProcess(tmp_path) as server:
         async with (
             RemoteChat(server.url, main_job.SPACE, "chat", name="Ada") as chat,
             RemoteScene(server.url, main_job.SPACE, "scene", name="Bob") as scene,
@@ -39,7 +39,7 @@ async def test_chat_and_scene_survive_a_kill_and_are_read_by_name(tmp_path: Path
 
 
 async def test_l6_a_bit_that_flipped_in_the_log_is_named_by_the_doctor(tmp_path: Path) -> None:
-    async with ServerProcess(tmp_path, "--dev") as server:
+    async with ServerProcess(tmp_path) as server:
         async with RemoteChat(server.url, main_job.SPACE, "chat", name="Ada") as chat:
             chat.post("a sentence that the disk will garble")
             await chat.flush()

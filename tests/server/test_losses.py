@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.peer import peer
-from tests.support.server import LocalServer, local_server, server_process
+from tests.support.server import LocalServer, ServerProcess, local_server
 
 from maquette.engine.assets import MemoryAssets
 from maquette.engine.engine import Engine
@@ -174,7 +174,7 @@ async def test_presence_goes_on_while_the_document_is_lost(server: LocalServer, 
 
 
 async def test_l7_on_a_full_disk_everything_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server:
+    async with ServerProcess(tmp_path) as server:
         async with peer(server.url, NOTES, name="Ann") as ann:
             await ann.write("start ")
             await ann.until(lambda: any(isinstance(one, SyncUpdate) for one in ann.seen))
@@ -202,7 +202,7 @@ async def test_l7_on_a_full_disk_everything_acknowledged_is_there_after_a_restar
 async def test_at_sigterm_everything_acknowledged_or_shown_is_in_the_log_and_clients_are_told_1012(
     tmp_path: Path,
 ) -> None:
-    async with server_process(tmp_path) as server:
+    async with ServerProcess(tmp_path) as server:
         async with (
             peer(server.url, NOTES, name="Ann", acks="1") as ann,
             peer(server.url, NOTES, name="Ben") as ben,

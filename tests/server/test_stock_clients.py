@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.rules import ROOT
-from tests.support.server import ServerProcess, local_server, server_process
+from tests.support.server import ServerProcess, local_server
 from tests.support.tabs import Tab, browser
 
 from maquette.client import RemoteChat
@@ -178,7 +178,7 @@ async def restarted_while_typing(server: ServerProcess, tabs: list[Tab]) -> None
 
 
 async def test_a_killed_server_doubles_and_loses_nothing_of_stock_clients(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server, browser() as node:
+    async with ServerProcess(tmp_path) as server, browser() as node:
         tabs = [await node.open(server.url, "demo/text:notes", tab=letter, name=letter) for letter in "ab"]
         for tab in tabs:
             await tab.wait("provider.synced")
@@ -192,7 +192,7 @@ async def test_a_killed_server_doubles_and_loses_nothing_of_stock_clients(tmp_pa
 
 
 async def test_d4_two_tabs_that_share_broadcastchannel_outlive_a_restart_under_their_own_names(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server, browser() as node:
+    async with ServerProcess(tmp_path) as server, browser() as node:
         tabs = [await node.open(server.url, "demo/text:notes", tab=letter, bc=True, name=letter) for letter in "ab"]
         for tab in tabs:
             await tab.wait("provider.synced")

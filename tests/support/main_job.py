@@ -21,7 +21,7 @@ import httpx
 import pycrdt
 from pygltflib import GLTF2
 from tests.support.agents import Agent, NodeAgent, PythonAgent, Replay
-from tests.support.serving import ServerProcess
+from tests.support.server import ServerProcess
 from tests.support.traces import Trace
 
 from maquette.client import RemoteText

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_I
 from maquette.server.cli import main
 main()
 """
-START_SECONDS = 20
+START_SECONDS = 60  # two cores, two test runners, and whatever else the machine does
 
 
 class ServerFailed(AssertionError):
@@ -35,18 +36,34 @@ class ServerFailed(AssertionError):
 
 
 class ServerProcess:
-    """`maquette serve` over a folder, in a process of its own. `start` again uses the same port."""
+    """`maquette serve` over a folder, in a process of its own, killed at the end of an `async with`.
 
-    def __init__(self, folder: Path, *, dev: bool = True) -> None:
+    `start` again uses the same port; `port` is that of the first start, 0 for a free one.
+    """
+
+    def __init__(self, folder: Path, *, dev: bool = True, port: int = 0) -> None:
         self.folder = folder
         self.dev = dev
+        self.port = port
         self.url = ""
         self._process: asyncio.subprocess.Process | None = None
 
+    async def __aenter__(self) -> ServerProcess:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.kill()
+
     @property
-    def port(self) -> int:
-        """Where it listens; 0 before the first start."""
-        return int(self.url.rpartition(":")[2] or 0)
+    def ws(self) -> str:
+        """The address of the sync endpoint, as stock providers want it."""
+        return f"ws{self.url.removeprefix('http')}/sync"
+
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def pid(self) -> int:
@@ -67,6 +84,7 @@ class ServerProcess:
         if not line:
             raise ServerFailed(f"expected a server that starts, it ended with {await self._process.wait()}")
         self.url = line.removeprefix("Listening on ").strip()
+        self.port = int(self.url.rpartition(":")[2])
 
     async def kill(self) -> None:
         """End it as a power cut would: SIGKILL."""
@@ -90,17 +108,6 @@ class ServerProcess:
             raise ServerFailed(f"expected an end after {number.name} within {START_SECONDS} s, got none") from None
         assert process.returncode is not None
         return process.returncode
-
-
-@asynccontextmanager
-async def server_process(folder: Path, *, dev: bool = True) -> AsyncIterator[ServerProcess]:
-    """A child that listens; killed at the end of the block, when it still runs."""
-    server = ServerProcess(folder, dev=dev)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.kill()
 
 
 @dataclass(frozen=True, slots=True)
