@@ -86,7 +86,7 @@ def flip(path: Path, byte: int, bit: int = 0) -> None:
 
 
 def tamper(folder: Path, statement: str, *values: object) -> None:
-    """Change the closed log's database behind its back."""
+    """Change the log's database behind its back."""
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as connection:
         assert connection.execute(statement, values).rowcount != 0
 

@@ -52,7 +52,7 @@ TestSqliteMachine.settings = settings(max_examples=15, stateful_step_count=25, d
 # --- commits --------------------------------------------------------------------------------------------------------
 
 
-async def test_appends_of_one_moment_share_one_commit(tmp_path: Path) -> None:
+async def test_l1_appends_of_one_moment_share_one_commit(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         await asyncio.gather(*(log.append(f"s{n}", [note(str(n))]) for n in range(300)))
         assert log.commits == 1
@@ -74,6 +74,19 @@ async def test_l1_a_commit_is_flushed_to_the_disk(tmp_path: Path) -> None:
     with closing(open_for_writing(tmp_path)) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_l1_an_append_that_fails_halfway_leaves_nothing_of_it(tmp_path: Path) -> None:
+    events = [note("one"), note("two")]
+    async with opened(tmp_path) as log:
+        await log.append("a", [note("before")])
+        tamper(tmp_path, "CREATE TRIGGER broken BEFORE INSERT ON streams BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        with pytest.raises(LogError, match="broken"):  # the events are in by then, the end of their stream is not
+            await log.append("b", events)
+        tamper(tmp_path, "DROP TRIGGER broken")
+        assert texts(await everything(log)) == ["before"]
+        assert (await log.append("b", events, expected=0)).first == 1
+        assert texts(await everything(log)) == ["before", "one", "two"]
 
 
 async def test_one_failing_append_of_a_commit_leaves_the_others(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from tests.support.logs import copy_running, fill, filled, flip, opened, tamper
 
-from maquette.engine.events import NewEvent
+from maquette.engine.errors import LogDamaged
+from maquette.engine.events import NewEvent, encode_data
 from maquette.engine.logs.opening import head_of
-from maquette.engine.logs.pages import Stored, stored_after
-from maquette.engine.logs.schema import open_for_reading
-from maquette.engine.logs.seal import Seal, seal
+from maquette.engine.logs.pages import stored_after
+from maquette.engine.logs.schema import WITNESS, open_for_reading
+from maquette.engine.logs.seal import seal
+from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.logs.verify import Loss, verify
 from maquette.engine.testing.log_contract import ADA, note
 
@@ -39,33 +41,37 @@ async def test_a_log_is_checked_while_it_is_written(tmp_path: Path) -> None:
     assert (report.problems, report.head) == ((), 10)
 
 
-def forged(folder: Path, position: int, data: bytes) -> Seal:
-    """A seal with a right checksum for other data, as somebody would make it who can write the database."""
+def forge(folder: Path, position: int) -> None:
+    """Write another text under a right checksum, as somebody would who can write the database."""
     connection = open_for_reading(folder)
     [before, stored] = list(stored_after(connection, position - 2, position))
     connection.close()
-    assert isinstance(stored, Stored)
-    return seal(stored.record._replace(data=data), before.seal.chain, stored.seal.salt)
+    data = encode_data({"text": "forged"})
+    mark = seal(stored.record._replace(data=data), before.seal.chain, stored.seal.salt)
+    statement = "UPDATE events SET data = ?, digest = ?, chain = ?, checksum = ? WHERE position = ?"
+    tamper(folder, statement, data, mark.digest, mark.chain, mark.checksum, position)
 
 
 async def test_l6_a_forged_record_breaks_the_chain_behind_it(tmp_path: Path) -> None:
     await filled(tmp_path, 30)
-    data = b"\x81\xa4text\xa6forged"
-    mark = forged(tmp_path, 10, data)
-    tamper(
-        tmp_path,
-        "UPDATE events SET data = ?, digest = ?, chain = ?, checksum = ? WHERE position = 10",
-        data,
-        mark.digest,
-        mark.chain,
-        mark.checksum,
-    )
+    forge(tmp_path, 10)
     async with opened(tmp_path) as log:  # a reader cannot tell
         assert [event.data["text"] async for page in log.read_all() for event in page][9] == "forged"
     report = await verify(tmp_path)
     assert [problem.place for problem in report.problems] == [
         f"{tmp_path}/log.sqlite: stream 'tenant/space/document3@1', revision 2, position 11"
     ]
+
+
+async def test_l6_a_forged_record_behind_a_witness_that_lags_does_not_open(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        await fill(log, 5)
+        lagging = (tmp_path / WITNESS).read_bytes()
+        await fill(log, 10)
+    (tmp_path / WITNESS).write_bytes(lagging)
+    forge(tmp_path, 10)
+    with pytest.raises(LogDamaged, match=r"position 11: expected the sealed record, got .* out of its chain"):
+        await SqliteLog.open(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class LogContract:
 
     # --- the queue ----------------------------------------------------------------------------------------------------
 
-    async def test_appends_commit_in_the_order_of_their_calls(self) -> None:
+    async def test_l2_appends_commit_in_the_order_of_their_calls(self) -> None:
         async with self.fresh() as log:
             futures = [log.append("ab"[n % 2], [note(str(n))], expected=n // 2) for n in range(100)]
             results = await asyncio.gather(*futures)
@@ -293,7 +293,7 @@ class LogContract:
             assert [event.revision for event in forwards] == expected
             assert backwards == forwards[::-1]
 
-    async def test_read_all_begins_behind_any_position(self) -> None:
+    async def test_l2_read_all_begins_behind_any_position(self) -> None:
         async with self.fresh() as log:
             await log.append("a", [note(str(n)) for n in range(5)])
             events = await collected(log.read_all())
