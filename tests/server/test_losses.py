@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.peer import peer
+from tests.support.peer import Peer, peer
 from tests.support.server import LocalServer, ServerProcess, local_server
 
 from maquette.engine.assets import MemoryAssets
@@ -20,16 +20,18 @@ from maquette.engine.events import NewEvent
 from maquette.engine.log import Appended
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.snapshots import SnapshotStore
-from maquette.engine.sync import AwarenessUpdate, Stored, SyncStep1, SyncUpdate
+from maquette.engine.sync import AwarenessState, AwarenessUpdate, Stored, SyncStep1, SyncStep2, SyncUpdate
 
 NOTES = "demo/text:notes"
 
 
 class Disk(MemoryLog):
-    """A log in memory whose disk can be full."""
+    """A log in memory whose disk can be full, or slow: then appends are `held` until it is fast again."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.held: list[tuple[str, Sequence[NewEvent], int | None, Future[Appended]]] = []
+        self._slow = False
         self._free = asyncio.Event()
         self._free.set()
 
@@ -39,10 +41,21 @@ class Disk(MemoryLog):
     def free(self) -> None:
         self._free.set()
 
+    def slow_down(self) -> None:
+        self._slow = True
+
+    async def speed_up(self) -> None:
+        self._slow = False
+        for stream, events, expected, future in self.held:
+            future.set_result(await super().append(stream, events, expected))
+
     def append(self, stream: str, events: Sequence[NewEvent], expected: int | None = None) -> Future[Appended]:
-        if self._free.is_set():
+        if self._free.is_set() and not self._slow:
             return super().append(stream, events, expected)
         future: Future[Appended] = asyncio.get_running_loop().create_future()
+        if self._slow:
+            self.held.append((stream, events, expected, future))
+            return future
         future.set_exception(LogUnwritable("expected room on the disk, got none"))
         return future
 
@@ -63,10 +76,32 @@ async def server(disk: Disk) -> AsyncIterator[LocalServer]:
         yield one
 
 
+def states(one: Peer) -> list[AwarenessState]:
+    """The presence that came to it."""
+    return [state for message in one.seen if isinstance(message, AwarenessUpdate) for state in message.states]
+
+
 async def lost(server: LocalServer) -> None:
     """Wait until no document is open any more."""
     while server.engine.open_documents:  # noqa: ASYNC110  (turns of the loop, not time)
         await asyncio.sleep(0)
+
+
+async def test_d1_what_is_not_on_disk_yet_is_in_no_answer(server: LocalServer, disk: Disk) -> None:
+    async with peer(server.url, NOTES, name="Ann") as ann, peer(server.url, NOTES, name="Ben") as ben:
+        disk.slow_down()
+        await ann.write("early")
+        while not disk.held:  # noqa: ASYNC110  (turns of the loop, not time)
+            await asyncio.sleep(0)
+        ben.seen.clear()
+        await ben.send(SyncStep1(b"\0"))
+        await ben.announce(7, cursor=1)  # heard back only after the question was handled
+        await ben.until(lambda: any("cursor" in (state.state or {}) for state in states(ben)))
+        assert not any(isinstance(message, SyncStep2) for message in ben.seen)
+        assert str(ben.text) == ""
+        await disk.speed_up()
+        await ben.expect(SyncStep2)
+        assert str(ben.text) == "early"
 
 
 async def test_d1_what_was_not_stored_is_shown_to_nobody_and_comes_back_once(server: LocalServer, disk: Disk) -> None:
@@ -156,21 +191,9 @@ async def test_presence_goes_on_while_the_document_is_lost(server: LocalServer, 
         disk.free()
         await ann.expect(SyncStep1)
         await ben.until_text("a")
-        gone = [
-            state
-            for message in ben.seen
-            if isinstance(message, AwarenessUpdate)
-            for state in message.states
-            if state.state is None
-        ]
-        assert not gone
+        assert not [state for state in states(ben) if state.state is None]
         await ann.announce(5, cursor=1)
-        await ben.until(
-            lambda: any(
-                isinstance(one, AwarenessUpdate) and any(state.state.get("cursor") == 1 for state in one.states)
-                for one in ben.seen
-            )
-        )
+        await ben.until(lambda: any(state.state.get("cursor") == 1 for state in states(ben)))
 
 
 async def test_l7_on_a_full_disk_everything_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
