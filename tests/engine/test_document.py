@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycrdt import Map, Text
+from pycrdt import Array, Doc, Map, Text
 from tests.support.live import (
     SERVER_CLIENT,
     HeldLog,
@@ -25,7 +25,8 @@ from tests.support.live import (
 from maquette.engine import document as documents
 from maquette.engine.document import Receipt
 from maquette.engine.errors import LogError, LogUnwritable
-from maquette.engine.kinds.chat import CHAT
+from maquette.engine.kinds.chat import CHAT, MESSAGES
+from maquette.engine.kinds.kind import plain
 from maquette.engine.kinds.scene import NODES, SCENE
 from maquette.engine.kinds.text import TEXT
 from maquette.engine.roles import Role
@@ -118,6 +119,19 @@ async def test_d1_a_lost_replica_answers_nobody() -> None:
     assert ran == []
     assert isinstance(late.error, LogError)
     assert isinstance(writer("b", 9).send(document).error, LogError)
+
+
+async def test_d1_what_waits_for_a_hole_is_lost_with_its_replica() -> None:
+    log = HeldLog()
+    document = open_document(TEXT, log)
+    ada, ben = Peer("ada", 7), writer("b", 8, "ben")
+    text = ada.doc.get("t", type=Text)
+    [_, second] = steps_of(ada, [lambda: text.insert(0, "a"), lambda: text.insert(1, "b")])
+    waiting = ada.submit(document, second)
+    ben.send(document)
+    log.fail()
+    await document.drained()
+    assert isinstance(waiting.error, LogUnwritable)
 
 
 async def test_d1_after_a_failed_commit_the_log_alone_counts() -> None:
@@ -436,6 +450,36 @@ async def test_d4_nobody_writes_under_the_servers_id() -> None:
     mallory.doc.get("t", type=Text).insert(0, "x")
     await mallory.send(document).wait()
     assert await events_of(document) == []
+
+
+# --- D5 ----------------------------------------------------------------------------------------------------------
+
+
+async def test_d5_the_log_holds_what_was_integrated_not_all_that_came() -> None:
+    document = open_document(TEXT)
+    ada, ben = writer("hello"), Peer("ben", 8)
+    ada.send(document)
+    ada.doc.get("t", type=Text).insert(5, "!")
+    ada.submit(document, ada.doc.get_update())  # its whole state, as a client that reconnects may send it
+    ben.join(document)
+    ben.doc.get("t", type=Text).insert(6, "?")
+    ben.submit(document, ben.doc.get_update())
+    logged = [read_update(event.data["update"]) for event in await events_of(document)]
+    brought = [[(struct.id, struct.length) for group in one.structs.values() for struct in group] for one in logged]
+    assert brought == [[((7, 0), 5)], [((7, 5), 1)], [((8, 0), 1)]]
+    assert_same(document.replica, await replayed(document))
+
+
+async def test_d5_what_the_server_adds_is_in_the_event_of_the_op() -> None:
+    document = open_document(CHAT)
+    ada = Peer("ada", 7)
+    ada.messages.append(message("m1", "ada"))
+    ada.send(document)
+    [event] = await events_of(document)
+    assert set(read_update(event.data["update"]).structs) == {7, SERVER_CLIENT}
+    stock: Doc[Any] = Doc()
+    stock.apply_update(event.data["update"])
+    assert plain(stock.get(MESSAGES, type=Array)) == plain(document.replica.shared(MESSAGES))
 
 
 # --- G5 (a) ------------------------------------------------------------------------------------------------------
