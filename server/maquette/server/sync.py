@@ -15,6 +15,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -90,13 +91,14 @@ class Hub:
         return None
 
     async def _find(self, websocket: WebSocket, session: Session) -> Resolved:
-        space, role = await enter(self.engine, session, websocket.path_params["space"], join=True)
+        slug, document = _address(websocket.path_params["address"])
+        space, role = await enter(self.engine, session, slug, join=True)
         try:
             await introduce(space, session, role)
         except LogError as error:  # a full disk keeps nobody from reading
             _logger.warning("sync: the name of %s could not be stored: %s", session.actor.id, error)
         writer = session.actor if role >= Role.EDITOR else None
-        return await space.resolve(websocket.path_params["document"], create_as=writer)
+        return await space.resolve(document, create_as=writer)
 
     def _enter(self, connection: Connection, presence: Presence) -> None:
         self.connections.add(connection)
@@ -242,6 +244,23 @@ async def _end(*tasks: asyncio.Future[None]) -> None:
             _logger.error("sync: a connection failed", exc_info=result)
 
 
+class _Anything(PathConvertor):
+    """Any rest of a path, line breaks too: what no route takes is refused before accept, against rule 1."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
+
+
 def sync_route(hub: Hub) -> WebSocketRoute:
     """The route of the sync protocol, to mount in an application."""
-    return WebSocketRoute("/sync/{space}/{document:path}", hub.serve)
+    return WebSocketRoute("/sync{address:anything}", hub.serve)
+
+
+def _address(path: str) -> tuple[str, str]:
+    """The names of space and document in what follows `/sync`. Raises NotFound."""
+    match path.split("/", 2):
+        case "", str(space), str(document) if document:
+            return space, document
+    raise NotFound("document at /sync/SPACE/DOCUMENT", f"/sync{path}")
