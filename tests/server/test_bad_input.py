@@ -6,6 +6,7 @@ before, go on; what the log then holds is whole.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import time
@@ -18,6 +19,7 @@ import jwt
 import pycrdt
 import pytest
 from tests.support import gltf
+from tests.support.logs import tamper
 from tests.support.peer import Peer, peer
 from tests.support.server import LocalServer, local_server
 
@@ -61,6 +63,11 @@ class Bystanders:
     def see(self) -> set[str]:
         """The ids of all nodes that they have."""
         return {*nodes(self.ann).keys(), *nodes(self.ben).keys()}
+
+
+async def scene_goes_on(server: LocalServer) -> None:
+    async with peer(server.url, SCENE, name="Ann") as ann, peer(server.url, SCENE, name="Ben") as ben:
+        await Bystanders(ann, ben).go_on()
 
 
 @pytest.fixture
@@ -288,3 +295,48 @@ async def test_a_model_that_is_broken_is_refused_whole(
 def files(folder: Path) -> set[str]:
     """What the folder of assets holds, half-written files included."""
     return {str(path) for path in (folder / "data" / "assets").rglob("*") if path.is_file()}
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing_and_no_alarm(
+    server: LocalServer, others: Bystanders, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = await server.engine.log.head()
+    port = int(server.url.rpartition(":")[2])
+    for path in (f"{IMPORT}?filename=a.glb", "/v1/spaces/demo/chat/messages"):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+        )
+        writer.write(head.encode() + b"{")
+        await writer.drain()
+        await others.go_on()
+        writer.transport.abort()
+        await others.go_on()
+    assert not [record for record in caplog.records if record.exc_info]
+    types = [event.type async for page in server.engine.log.read_all(after=before) for event in page]
+    assert set(types) == {"document.edited"}
+    assert not files(tmp_path)
+
+
+# --- a log that is damaged -------------------------------------------------------------------------------------------
+
+
+async def test_l6_a_damaged_document_is_named_to_the_operator_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with local_server(await Engine.open(tmp_path)) as server:
+        async with peer(server.url, "demo/text:notes", name="Ann") as ann:
+            await ann.write("secret")
+            await ann.expect(SyncUpdate)
+        await scene_goes_on(server)
+        stream = (await (await server.engine.space("dev", "demo")).open("text:notes")).stream
+    tamper(tmp_path, "UPDATE events SET data = CAST(data || x'00' AS BLOB) WHERE stream = "
+                     "(SELECT id FROM streams WHERE name = ?) AND revision = 1", stream)  # fmt: skip
+    async with local_server(await Engine.open(tmp_path)) as server:
+        async with peer(server.url, "demo/text:notes", name="Ann", sync=False) as ann:
+            code, reason = await ann.end()
+        assert code == 1013
+        assert "expected" in reason
+        assert str(tmp_path) not in reason  # where the log is, is not for everybody
+        assert f"stream {stream!r}, revision 1" in caplog.text
+        await scene_goes_on(server)

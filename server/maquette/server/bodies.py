@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from maquette.server.errors import MalformedBody, TooLarge, UnsupportedMedia
 
@@ -56,16 +57,19 @@ def _require_json(content_type: str | None) -> None:
 
 
 async def limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body in pieces as they come. Raises TooLarge."""
+    """The body in pieces as they come. Raises TooLarge, and MalformedBody when the client goes away."""
     said = request.headers.get("content-length", "")
     if said.isascii() and said.isdigit() and int(said[:20]) > limit:
         raise TooLarge(limit, int(said[:20]))
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(limit, None)
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(limit, None)
+            yield chunk
+    except ClientDisconnect as error:  # nobody hears this, but it is no fault of ours to be logged
+        raise MalformedBody(f"body: expected all of it, got its end after {size} bytes") from error
 
 
 def parse_json(body: bytes) -> Any:

@@ -78,7 +78,7 @@ class Hub:
             return Close.unknown(str(error))
         except MaquetteError as error:
             _logger.exception("sync: a document could not be found")
-            return Close.unavailable(str(error))
+            return _unavailable(error)
         stream = found.space.record.document_stream(found.record, found.epoch)
         presence = self._presences.setdefault(stream, Presence(self._tick_soon))
         acks = websocket.query_params.get("acks") == "1"
@@ -154,7 +154,7 @@ class Hub:
                 document = await connection.found.space.open_resolved(connection.found)
             except MaquetteError as error:
                 _logger.warning("sync: %s cannot be opened: %s", connection.found.name, error)
-                connection.close(Close.unavailable(str(error)))
+                connection.close(_unavailable(error))
                 return
             connection.attach(document)
             if connection.seen >= 0:
@@ -211,6 +211,13 @@ class Hub:
         for connection in tuple(self.connections):
             connection.close(Close.RESTART)
         await self._nobody.wait()
+
+
+def _unavailable(error: MaquetteError) -> Close:
+    """Why a document cannot be shown; where the log is and what it holds is for this server's log alone."""
+    if isinstance(error, LogError):
+        return Close.unavailable("expected to read the document, got an error that this server's log tells")
+    return Close.unavailable(str(error))
 
 
 class _Gone(Exception):
