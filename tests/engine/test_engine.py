@@ -17,6 +17,7 @@ from maquette.engine.errors import LogError, LogUnwritable, OpRefused
 from maquette.engine.events import START, Actor
 from maquette.engine.kinds.chat import CHAT, PageLimits
 from maquette.engine.kinds.kind import plain
+from maquette.engine.kinds.scene import MATERIALS
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.roles import Role
@@ -71,6 +72,23 @@ async def test_d7_a_watched_document_stays() -> None:
     watcher = Peer("ben", 8).join(document)
     assert space.engine.evict_idle(0) == 0
     document.subscribers.discard(watcher)
+    assert space.engine.evict_idle(0) == 1
+
+
+async def test_d7_a_document_with_an_op_on_its_way_stays() -> None:
+    log = HeldLog()
+    making = asyncio.ensure_future(demo(engine_on(log)))
+    while not making.done():
+        await log.commit()
+    space = making.result()
+    document = await space.open("scene")
+    peer = Peer("ben", 8)
+    peer.map(MATERIALS)["m"] = Map({"metallic": 1})
+    receipt = peer.send(document)
+    assert space.engine.evict_idle(0) == 0
+    await log.commit()
+    await document.drained()
+    assert (receipt.settled, receipt.error) == (True, None)
     assert space.engine.evict_idle(0) == 1
 
 

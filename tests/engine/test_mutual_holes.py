@@ -61,6 +61,30 @@ async def test_d3_the_rest_of_an_op_waits_until_its_hole_is_filled() -> None:
         assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "1"
 
 
+async def test_d3_the_deletions_of_an_op_wait_with_its_rest() -> None:
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        document.replica.claims.announce(2, BEN.id)
+        ann: pycrdt.Doc[Any] = pycrdt.Doc(client_id=1)
+        ben: pycrdt.Doc[Any] = pycrdt.Doc(client_id=2)
+        mine, theirs = (doc.get("notes", type=pycrdt.Text) for doc in (ann, ben))
+        mine.insert(0, "abc")
+        ben.apply_update(ann.get_update())
+        document.submit(ANN, lambda: Role.EDITOR, ann.get_update(), 1)
+        before = document.replica.state_vector()
+        theirs.insert(3, "2")
+        ann.apply_update(ben.get_update(ann.get_state()))
+        mine.insert(0, "1")
+        del mine[2]  # the b, which is known
+        mine.insert(4, "B")  # behind the letter that is not
+        document.submit(ANN, lambda: Role.EDITOR, ann.get_update(before), 1)
+        shown = document.replica.doc.get("notes", type=pycrdt.Text)
+        assert str(shown) == "1abc"
+        document.submit(BEN, lambda: Role.EDITOR, ben.get_update(before), 2)
+        assert str(shown) == str(mine) == "1ac2B"
+
+
 async def test_d3_five_hundred_turns_cost_seconds_at_most() -> None:
     async with await Engine.open() as engine:
         space = await engine.create_space("dev", "demo", ANN)

@@ -48,6 +48,7 @@ class Disk(MemoryLog):
         self._slow = False
         for stream, events, expected, future in self.held:
             future.set_result(await super().append(stream, events, expected))
+        self.held.clear()
 
     def append(self, stream: str, events: Sequence[NewEvent], expected: int | None = None) -> Future[Appended]:
         if self._free.is_set() and not self._slow:
@@ -74,6 +75,7 @@ async def server(disk: Disk) -> AsyncIterator[LocalServer]:
     async with local_server(engine) as one:
         one.hub.retry_seconds = 0.0
         yield one
+        await disk.speed_up()  # a server that ends waits for the disk
 
 
 def states(one: Peer) -> list[AwarenessState]:
