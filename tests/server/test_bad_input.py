@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,13 +20,16 @@ import jwt
 import pycrdt
 import pytest
 from tests.support import gltf
-from tests.support.logs import tamper
+from tests.support.logs import flip, tamper
 from tests.support.peer import Peer, peer
-from tests.support.server import LocalServer, local_server
+from tests.support.server import LocalServer, ServerProcess, local_server
+from typer.testing import CliRunner
 
 from maquette.engine.engine import Engine
+from maquette.engine.logs.schema import DATABASE, FORMAT
 from maquette.engine.logs.sqlite import SqliteLog
-from maquette.engine.sync import AwarenessUpdate, PermissionDenied, SyncUpdate
+from maquette.engine.sync import AwarenessUpdate, PermissionDenied, Stored, SyncUpdate
+from maquette.server.cli import app
 
 SCENE = "demo/scene"
 CHAT = "demo/chat"
@@ -340,3 +344,39 @@ async def test_l6_a_damaged_document_is_named_to_the_operator_and_the_others_go_
         assert str(tmp_path) not in reason  # where the log is, is not for everybody
         assert f"stream {stream!r}, revision 1" in caplog.text
         await scene_goes_on(server)
+
+
+def refusal(folder: Path) -> str:
+    """What `maquette serve` says of a folder that it does not serve."""
+    result = CliRunner().invoke(app, ["serve", "--data", str(folder), "--port", "0"])
+    assert result.exit_code == 1
+    assert not (folder / "server.json").exists()
+    return result.stderr
+
+
+async def test_l6_a_bit_that_flipped_in_the_wal_of_a_killed_server_is_not_served_over(tmp_path: Path) -> None:
+    async with (
+        ServerProcess(tmp_path / "data") as server,
+        peer(server.url, "demo/text:n", name="Ann", acks="1") as ann,
+    ):
+        for _ in range(50):
+            await ann.write("x")
+            await ann.expect(Stored)
+        await server.kill()
+    (tmp_path / "data" / "server.json").unlink()
+    flip(wal := tmp_path / "data" / f"{DATABASE}-wal", wal.stat().st_size // 2)
+    before = wal.read_bytes()
+    said = await asyncio.to_thread(refusal, tmp_path / "data")
+    assert re.search(r"expected the log to reach position \d+, it ends at \d+: \d+ position", said)
+    assert "--accept-loss" in said
+    assert wal.read_bytes() == before  # nothing is given up before somebody says so
+
+
+async def test_a_log_of_a_newer_version_is_not_served_and_stays_as_it_is(tmp_path: Path) -> None:
+    async with local_server(await Engine.open(tmp_path)) as server:
+        await scene_goes_on(server)
+    tamper(tmp_path, "PRAGMA user_version = 99")
+    before = (tmp_path / DATABASE).read_bytes()
+    said = await asyncio.to_thread(refusal, tmp_path)
+    assert f"in log format {FORMAT} or older, got 99" in said
+    assert (tmp_path / DATABASE).read_bytes() == before

@@ -22,12 +22,17 @@ async def test_l6_a_flipped_bit_in_the_wal_loses_nothing_silently(tmp_path: Path
         whole = copy_running(tmp_path / "log", tmp_path / "whole")
     size = (whole / "log.sqlite-wal").stat().st_size
     flip(whole / "log.sqlite-wal", size // 2)
+    damaged = (whole / "log.sqlite-wal").read_bytes()
     with pytest.raises(LogLost) as caught:
         await SqliteLog.open(whole)
+    assert (whole / "log.sqlite-wal").read_bytes() == damaged  # given up by nobody yet
     assert caught.value.known == 100
     assert 0 < caught.value.found < 100
     with pytest.raises(LogLost, match="--accept-loss"):
         await SqliteLog.open_readonly(whole)
+    flip(whole / "log.sqlite-wal", size // 2)  # as a better copy of the file would
+    async with opened(whole) as log:
+        assert len(await everything(log)) == 100
 
 
 async def test_l6_no_flipped_bit_anywhere_in_the_wal_goes_unseen(tmp_path: Path) -> None:

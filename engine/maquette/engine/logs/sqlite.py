@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from asyncio import Future
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,6 +239,7 @@ def _open_files(folder: Path, accept_loss: bool) -> _Files:
         folder.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(folder / LOCK)
         undo.callback(lock.release)
+        kept = undo.enter_context(_keep_wal(folder / DATABASE))
         connection = open_for_writing(folder)
         undo.callback(connection.close)
         head = checked_head(connection, folder, accept_loss=accept_loss)
@@ -248,8 +249,21 @@ def _open_files(folder: Path, accept_loss: bool) -> _Files:
         witness.flush()
         for parent in (folder, folder.parent):  # SQLite flushes what is in its file, not that there is one
             sync_folder(parent)
+        kept.close()
         undo.pop_all()
     return _Files(lock, connection, witness, head)
+
+
+def _keep_wal(path: Path) -> ExitStack:
+    """Keep the WAL until this is closed: SQLite folds and deletes it when the last connection closes, also that of a
+    log which is refused. What lies behind a damaged frame would be gone before anybody accepted its loss.
+    """
+    kept = ExitStack()
+    if path.exists():
+        with suppress(sqlite3.Error, UnicodeDecodeError):  # opening tells what is wrong
+            reader = kept.enter_context(closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)))
+            reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return kept
 
 
 def _discard(opening: asyncio.Future[_Files]) -> None:
