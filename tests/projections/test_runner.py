@@ -122,6 +122,16 @@ async def test_v2_rebuild_gives_the_live_view_and_goes_on_from_there(log: EventL
         assert await sums(runner) == [("a", 50, 11)]
 
 
+async def test_v2_rebuild_reads_the_log_and_takes_nothing_from_the_live_view(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 1, 2)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+        await on_file(runner.view("tally"), "UPDATE sums SET sum = 99")
+        assert await sums(runner) == [("a", 99, 2)]
+        await runner.rebuild("tally")
+        assert await sums(runner) == [("a", 3, 2)]
+
+
 async def test_v2_a_rebuild_among_live_events_misses_none_and_applies_none_twice(log: EventLog, tmp_path: Path) -> None:
     await add(log, "a", *range(50))
     async with await Runner.open(log, tmp_path, [Tally], batch=2) as runner:

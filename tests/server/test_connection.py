@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,8 @@ from tests.support.peer import Peer, peer
 from tests.support.server import LocalServer, local_server
 
 from maquette.engine.roles import Role
-from maquette.engine.sync import AwarenessUpdate, PermissionDenied
+from maquette.engine.sync import AwarenessState, AwarenessUpdate, PermissionDenied
+from maquette.server.presence import MAX_STATES, TICK_SECONDS
 
 NOTES = "demo/text:notes"
 
@@ -56,3 +59,34 @@ async def test_p1_who_comes_moves_and_leaves_is_not_logged(server: LocalServer) 
         await ben.until(lambda: sees(ben, ann.doc.client_id, None))
         await server.engine.settle()
         assert await server.engine.log.head() == before
+
+
+async def test_p2_a_connection_cannot_speak_under_anothers_client(server: LocalServer) -> None:
+    async with (
+        peer(server.url, NOTES, name="Ben") as ben,
+        peer(server.url, NOTES, name="Ann") as ann,
+        peer(server.url, NOTES, name="Eve", sync=False) as eve,
+    ):
+        await ben.until(lambda: sees(ben, ann.doc.client_id, 0))
+        await eve.send(AwarenessUpdate((AwarenessState(ann.doc.client_id, 9, {"cursor": 9}),)))
+        await eve.announce(0, cursor=1)  # handled behind it
+        await ben.until(lambda: sees(ben, eve.doc.client_id, 1) or sees(ben, ann.doc.client_id, 9))
+        assert not sees(ben, ann.doc.client_id, 9)
+
+
+def test_p3_presence_is_sent_ten_to_twenty_times_a_second() -> None:
+    assert 10 <= 1 / TICK_SECONDS <= 20
+
+
+async def test_p3_what_one_frame_does_not_take_follows_by_itself(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as here:
+        crowd = [await here.enter_async_context(peer(server.url, NOTES)) for _ in range(MAX_STATES + 5)]
+        monkeypatch.setattr(
+            "maquette.server.sync.TICK_SECONDS", 0.3
+        )  # long enough for all of them to come within one tick
+        await asyncio.gather(*(one.announce(1, cursor=1) for one in crowd))
+        watcher = crowd[0]
+        async with asyncio.timeout(10):
+            await watcher.until(lambda: all(sees(watcher, one.doc.client_id, 1) for one in crowd))
