@@ -12,7 +12,7 @@ TYPED := engine projections server clients/python tests $(if $(wildcard benchmar
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test test-quick check format spec bench lock wheel clean
+.PHONY: help serve test test-quick check format spec fuzz bench lock wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: .venv/.stamp ## let ruff write the format and its safe fixes
 
 spec: .venv/.stamp ## write into docs/spec.md which tests hold which rule
 	$(BIN)/python -m tests.support.rules
+
+fuzz: .venv/.stamp ## hostile input by chance: ARGS="--seconds 600" or ARGS="--count 200000 updates"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: .venv/.stamp $(JS)/node_modules/.stamp ## the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/main_job.py $(ARGS)

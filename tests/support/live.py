@@ -18,7 +18,7 @@ from maquette.engine.kinds.kind import Change, Kind, plain
 from maquette.engine.kinds.scene import COMMENTS, MATERIALS, NODES, SETTINGS, SceneMemory
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.logs.memory import MemoryLog
-from maquette.engine.replica import Replica
+from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.roles import Role
 from maquette.engine.scene import schema
 from maquette.engine.sync import SyncUpdate, read_frame, read_state_vector
@@ -156,7 +156,7 @@ def assert_same(one: Replica, other: Replica) -> None:
 
 def items(replica: Replica) -> Any:
     """All that pycrdt would send. Not its bytes: it writes the keys of plain maps in another order each time."""
-    update = read_update(replica.doc.get_update())
+    update = read_update(replica.doc.get_update(), UNLIMITED)
     structs = {
         struct.id: (
             struct.content,

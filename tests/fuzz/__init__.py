@@ -1,0 +1,1 @@
+"""Hostile input by chance, from a seed, against everything that takes input from outside: `make fuzz`."""

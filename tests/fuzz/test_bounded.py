@@ -1,0 +1,19 @@
+"""A bounded run of `make fuzz`, the same every time: what CI runs."""
+
+from __future__ import annotations
+
+import pytest
+from tests.fuzz.campaign import run_round
+
+ROUNDS = {
+    "updates": (7, 6_000, ("denied", "hole", "applied", "refused", "nothing new")),
+}
+"""Per target: the seed, how many inputs, and what must have become of some, or nothing was tried."""
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_g1_hostile_input_is_survived(name: str) -> None:
+    seed, count, fates = ROUNDS[name]
+    became = run_round(name, seed, count)
+    assert became.total() >= count
+    assert [fate for fate in fates if became[fate] < count // 500] == []

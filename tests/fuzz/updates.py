@@ -1,0 +1,103 @@
+"""Hostile updates against live documents of every kind, empty and populated, through `Document.submit`.
+
+An attacker works on a true replica, under client ids of its own, so that its updates come as far as they can; what it
+sends is its next updates broken, inventions over the index, and the known attacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+from tests.fuzz.besieged import KINDS, Besieged, session
+from tests.fuzz.hostile import Aim, hostile
+from tests.fuzz.mutants import mutant
+from tests.support.assault import invented
+from tests.support.crowd import Crowd
+from tests.support.live import Peer
+from tests.support.wire import Id
+
+from maquette.engine.events import Actor
+from maquette.engine.kinds.kind import Kind
+from maquette.engine.kinds.text import TEXT
+from maquette.engine.roles import Role
+
+BATCH = 50
+EMPTY_BATCH = 10
+BATCHES = 4
+"""Batches upon one document: long enough that one attack meets what another left."""
+
+
+class Attacker:
+    """Somebody with the right to write, a replica, and a corpus of updates that come next."""
+
+    def __init__(self, besieged: Besieged, random: Random, number: int) -> None:
+        self.besieged = besieged
+        self.random = random
+        self.actor = Actor(f"mallory{number % 2}")
+        self.client = random.choice((random.randrange(100, 2**7), random.randrange(2**32 - 1))) + number
+        self.corpus = self._corpus()
+
+    def _corpus(self) -> list[bytes]:
+        if self.besieged.kind is TEXT:
+            crowd = Crowd(self.random.randrange(2**32))
+            made = [data for _ in range(12) for data in crowd.step()]
+        else:
+            peer = Peer(self.actor.id, self.client)
+            peer.hear(self.besieged.document.replica.diff(b"\0"))
+            made = session(self.besieged.kind, peer, self.random, 12)
+        return made or [b"\0\0"]
+
+    def known(self) -> list[Id]:
+        """Some ids that there are."""
+        index = self.besieged.index
+        return [(client, self.random.randrange(index.clock(client))) for client in index.clients for _ in range(2)]
+
+    def next(self) -> bytes:
+        """What it sends now: now and then the truth, so that its lies have something to stand on."""
+        chance = self.random.random()
+        if chance < 0.1:
+            return self.random.choice(self.corpus)
+        if chance < 0.65:
+            return mutant(self.corpus, self.known(), self.random)
+        if chance < 0.8:
+            return invented(self.besieged.index, self.random, self.besieged.roots)
+        return hostile(self.aim())
+
+    def aim(self) -> Aim:
+        index = self.besieged.index
+        victims = [*(peer.client for peer in self.besieged.honest), self.client, 7]
+        known = self.known()
+        return Aim(self.random, self.client, index.clock(self.client), self.besieged.roots, victims, known)
+
+    def attack(self, data: bytes) -> str:
+        own = self.client if self.random.random() < 0.9 else None
+        role = Role.VIEWER if self.random.random() < 0.02 else Role.EDITOR
+        return self.besieged.attack(self.actor, data, own, role)
+
+
+async def besiege(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+    """Send at least `count` updates; `note` hears of each before it is sent."""
+    fates: Counter[str] = Counter()
+    while fates.total() < count:
+        for kind in KINDS:
+            fates += await _one(kind, random, note, populated=random.random() < 0.7)
+    return fates
+
+
+async def _one(kind: Kind, random: Random, note: Callable[[bytes], None], *, populated: bool) -> Counter[str]:
+    besieged = Besieged(kind, random)
+    if populated:
+        await besieged.populate()
+    fates: Counter[str] = Counter()
+    for number in range(BATCHES if populated else 1):
+        attacker = Attacker(besieged, random, number)
+        for _ in range(BATCH if populated else EMPTY_BATCH):
+            data = attacker.next()
+            note(data)
+            fates[attacker.attack(data)] += 1
+        await besieged.check()
+        await asyncio.sleep(0)
+    return fates
