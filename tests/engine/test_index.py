@@ -99,7 +99,7 @@ def test_d2_a_large_delete_set_that_is_known_costs_milliseconds() -> None:
     assert min(costs) < 0.02, "ten times what it takes"
 
 
-def test_a_skip_over_known_clocks_brings_nothing_and_stops_nothing() -> None:
+def test_d2_a_skip_over_known_clocks_brings_nothing_and_stops_nothing() -> None:
     index = index_of(update(group(5, 0, text("abc", parent="t"))))
     trimmed = index.trim(read_update(update(group(5, 0, skip(3), text("d", origin=(5, 2)), skip(4)))))
     assert trimmed.encode() == update(group(5, 3, text("d", origin=(5, 2))))
