@@ -380,3 +380,17 @@ async def test_a_log_of_a_newer_version_is_not_served_and_stays_as_it_is(tmp_pat
     said = await asyncio.to_thread(refusal, tmp_path)
     assert f"in log format {FORMAT} or older, got 99" in said
     assert (tmp_path / DATABASE).read_bytes() == before
+
+
+async def test_a_handshake_that_is_too_long_is_answered_and_ended(server: LocalServer, others: Bystanders) -> None:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"GET /sync/main/chat?token=%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        % (b"x" * 9_000, host.encode())
+    )
+    answer = await reader.read()  # to its end: the server closes
+    assert answer.startswith(b"HTTP/1.1 414 ")
+    writer.close()
+    await writer.wait_closed()

@@ -18,6 +18,7 @@ from maquette.engine.engine import Engine
 from maquette.server.app import create_app
 from maquette.server.auth import Authenticator
 from maquette.server.commands.serve import MAX_FRAME
+from maquette.server.handshakes import AnsweringProtocol
 from maquette.server.sync import Hub
 from maquette.server.tokens import Keyring
 
@@ -136,7 +137,7 @@ async def local_server(engine: Engine | None = None, *, dev: bool = True) -> Asy
             server = uvicorn.Server(
                 uvicorn.Config(
                     app,
-                    ws="websockets-sansio",
+                    ws=AnsweringProtocol,
                     ws_per_message_deflate=False,
                     ws_max_size=MAX_FRAME,
                     log_level="error",
