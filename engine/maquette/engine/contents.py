@@ -37,7 +37,10 @@ TYPE_REFS = frozenset((0, 1, 2, XML_ELEMENT, 4, 6))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one update may bring (rule G2). Exceeding one raises LimitExceeded with its name."""
+    """The most that one update may bring (rule G2). Exceeding one raises LimitExceeded with its name.
+
+    `document` is another thing: what brings something new to a document that large is denied.
+    """
 
     bytes: int = 8 << 20
     """A scene of 10,000 nodes with materials is 2 to 4 MB; reading takes about 0.2 s per MB, on the serving thread."""
@@ -53,6 +56,8 @@ class Limits:
     """Bytes of a map key, root or element name. Ours have at most 64; other applications use paths and addresses."""
     string: int = 4 << 20
     """Bytes of one string or buffer: a large paste. Kinds set tighter limits on what the strings mean."""
+    document: int = 64 << 20
+    """Bytes of the updates of a document: ten scenes of 10,000 nodes. Opening one takes about 0.2 s per MB."""
 
 
 DEFAULT_LIMITS = Limits()

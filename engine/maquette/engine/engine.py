@@ -76,6 +76,8 @@ class Engine:
         self.assets = assets
         self.clock = clock
         self.limits = limits
+        self.limits_of: Callable[[str], Limits] = lambda tenant: limits
+        """What a tenant's documents take, asked when one is opened."""
         self._snapshots = snapshots
         self.node = node
         self._restored = restored
@@ -244,7 +246,7 @@ class Engine:
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
             replica.memory.limits = self.page
-        document = Document(stream, replica, self.log, self.clock, limits=self.limits)
+        document = Document(stream, replica, self.log, self.clock, limits=self.limits_of(space.record.tenant))
         newest = await self._event_at(stream, replica.revision)
         document.position = START if newest is None else newest.position
         document.on_lost = self._forget

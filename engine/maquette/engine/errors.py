@@ -145,6 +145,15 @@ class LimitExceeded(MaquetteError):
         self.actual = actual
 
 
+class TooManyDocuments(MaquetteError):
+    """The space has as many text documents as it may. Raised to whoever would have made one more (rule G2)."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        super().__init__(f"expected at most {limit} text documents in a space, got one more, {name!r}")
+        self.limit = limit
+        self.name = name
+
+
 class OpRefused(MaquetteError):
     """The gate did not take an op, or not whole. Raised to whoever wrote through a pen; `reasons` say why."""
 

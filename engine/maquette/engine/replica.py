@@ -82,6 +82,8 @@ class Replica:
         self.revision = 0
         self.last: UUID | None = None
         """The event at `revision`."""
+        self.size = 0
+        """Bytes of the updates that made it; from a snapshot on, of its state then and what came since."""
         self._roots = {name: self.doc.get(name, type=type_) for name, type_ in (kind.roots or {}).items()}
         self._fresh: dict[Id, tuple[Parent, str | None]] = {}
         self._paths: dict[Parent, Path] = {}
@@ -155,6 +157,11 @@ class Replica:
         Raises MalformedUpdate and LimitExceeded for what is no update, ReplicaBroken when the replica is lost.
         """
         update, _foreign = cut(read_update(data, limits), lambda client: self.claims.admits(client, op.actor.id, own))
+        if self.size + len(data) > limits.document and self.index.trim(update).structs:  # who only deletes may
+            return Denied(
+                f"expected at most {limits.document} bytes in a document, this has {self.size} and the update "
+                f"{len(data)}"
+            )
         return self._judge(op, update, own)
 
     def _judge(self, op: Op, update: Update, own: int | None) -> Outcome:
@@ -268,6 +275,7 @@ class Replica:
         Returns what was applied.
         """
         encoded = update.encode()
+        self.size += len(encoded)
         self.index.add(update)
         self._fresh = {}
         self._applying, self._deleted = True, _NO_DELETES
@@ -291,6 +299,7 @@ class Replica:
             if part.is_empty:
                 continue
             found += self._edits(self.index.writes(part), part).found
+            self.size += len(data)
             self.index.add(part)
             update = part if update is None else merge(update, part)
         self._captured.clear()

@@ -95,6 +95,7 @@ class SnapshotStore:
 def _revived(kept: dict[str, Any], kind: Kind, server_client: int) -> Replica:
     replica = Replica(kind, server_client)
     replica.doc.apply_update(kept["update"])
+    replica.size = len(kept["update"])
     replica.index = Index.decode(kept["index"])
     replica.claims = Claims.from_plain(kept["claims"])
     replica.memory = kind.remembered(kept["memory"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pycrdt
 
 from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import DocumentMoved, NotFound
+from maquette.engine.errors import DocumentMoved, NotFound, TooManyDocuments
 from maquette.engine.events import SERVER, Actor, NewEvent
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import CHAT, StampCounter
@@ -25,7 +25,7 @@ from maquette.engine.pens import client_id
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.rewriting import with_fresh_clients
 from maquette.engine.roles import Role
-from maquette.engine.spaces import DocumentName, DocumentRecord, SpaceRecord
+from maquette.engine.spaces import FIXED, DocumentName, DocumentRecord, SpaceRecord
 from maquette.engine.update import read_update
 from maquette.engine.writers.chat import ChatWriter
 from maquette.engine.writers.scene import SceneWriter
@@ -70,18 +70,18 @@ class Space:
         """What URLs call it."""
         return self.engine.slug_of(self)
 
-    async def resolve(self, name: str, *, create_as: Actor | None = None) -> Resolved:
+    async def resolve(self, name: str, *, create_as: Actor | None = None, most: int | None = None) -> Resolved:
         """The document called `name`: `chat`, `scene`, `text:NAME`, each with `@epoch` or without.
 
-        A text document that is not there is made when `create_as` is somebody. Raises NotFound, and DocumentMoved for
-        an old epoch that takes nobody any more.
+        A text document that is not there is made when `create_as` is somebody; `most`: how many a space may have.
+        Raises NotFound, TooManyDocuments, and DocumentMoved for an old epoch that takes nobody any more.
         """
         wanted = DocumentName.parse(name)
         record = self.record.documents.get(wanted.name)
         if record is None:
             if create_as is None or wanted.epoch not in (None, 1):
                 raise NotFound("document", name)
-            record = await self._make(wanted, create_as)
+            record = await self._make(wanted, create_as, most)
         epoch = record.current if wanted.epoch is None else wanted.epoch
         if not record.has(epoch):
             raise NotFound("document", name)
@@ -192,9 +192,11 @@ class Space:
             ]
         )
 
-    async def _make(self, wanted: DocumentName, actor: Actor) -> DocumentRecord:
+    async def _make(self, wanted: DocumentName, actor: Actor, most: int | None) -> DocumentRecord:
         async with self._lock:
             if wanted.name not in self.record.documents:
+                if most is not None and len(self.record.documents) - len(FIXED) >= most:
+                    raise TooManyDocuments(most, wanted.name)
                 data = {"document": mint(), "kind": wanted.kind.name, "epoch": 1, "name": wanted.name}
                 await self._append([NewEvent("document.opened", actor, data)])
         return self.record.documents[wanted.name]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from maquette.projections.fold import Projection
 from maquette.projections.runner import Runner
 from maquette.projections.scene_graph import SceneGraph
 from maquette.server import health, problems
+from maquette.server.allowances import ToldAllowances
 from maquette.server.auth import Authenticator
+from maquette.server.doorkeeper import Doorkeeper
+from maquette.server.limits import DEFAULT_TABLE, LimitTable
 from maquette.server.privacy import PrivateAnswers
 from maquette.server.redaction import keep_tokens_out_of_logs
 from maquette.server.rest import assets, chat, documents, files, operations, scene, spaces
@@ -53,17 +57,26 @@ def create_app(
     *,
     projections: Runner | None = None,
     cors: Sequence[str] = (),
+    limits: LimitTable = DEFAULT_TABLE,
 ) -> FastAPI:
     """An application over an open engine. Without `projections`, which the caller starts, reads answer 503.
 
-    `cors` are the origins whose pages may call it from a browser; none by default.
+    `cors` are the origins whose pages may call it from a browser; none by default. `limits` are those of its tenants,
+    also of the documents that the engine opens from now on.
     """
     app = _app(running, cors)
-    _serve(app, engine, authenticator, projections)
+    _serve(app, engine, authenticator, projections, limits)
     return app
 
 
-def create_server_app(data: Path, *, dev: bool = False, cors: Sequence[str] = (), accept_loss: bool = False) -> FastAPI:
+def create_server_app(
+    data: Path,
+    *,
+    dev: bool = False,
+    cors: Sequence[str] = (),
+    accept_loss: bool = False,
+    limits: LimitTable = DEFAULT_TABLE,
+) -> FastAPI:
     """An application that opens the log in the folder `data` when the server starts, and closes it at its end.
 
     The lifespan raises LogHeld, LogTooNew, LogDamaged, LogLost (unless `accept_loss`), KeysDamaged.
@@ -75,7 +88,7 @@ def create_server_app(data: Path, *, dev: bool = False, cors: Sequence[str] = ()
             engine = await stack.enter_async_context(await Engine.open(data, accept_loss=accept_loss))
             runner = await Runner.open(engine.log, data / PROJECTIONS_FOLDER, PROJECTIONS, accept_loss=accept_loss)
             await stack.enter_async_context(runner)
-            _serve(app, engine, Authenticator(Keyring.load(data), engine.node, dev=dev), runner)
+            _serve(app, engine, Authenticator(Keyring.load(data), engine.node, dev=dev), runner, limits)
             await stack.enter_async_context(running(app))
             yield
 
@@ -111,6 +124,7 @@ def _app(lifespan: Lifespan, cors: Sequence[str]) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(health.router)
+    app.add_middleware(ToldAllowances)
     app.add_middleware(PrivateAnswers)
     if cors:
         app.add_middleware(
@@ -118,12 +132,15 @@ def _app(lifespan: Lifespan, cors: Sequence[str]) -> FastAPI:
             allow_origins=list(cors),
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Link", "Location", "Maquette-Revision", "Retry-After"],
+            expose_headers=["Link", "Location", "Maquette-Revision", "RateLimit", "RateLimit-Policy", "Retry-After"],
         )
     return app
 
 
-def _serve(app: FastAPI, engine: Engine, authenticator: Authenticator, projections: Runner | None) -> None:
-    hub = Hub(engine, authenticator)
+def _serve(
+    app: FastAPI, engine: Engine, authenticator: Authenticator, projections: Runner | None, limits: LimitTable
+) -> None:
+    engine.limits_of = lambda tenant: replace(engine.limits, document=limits.of(tenant).document_bytes)
+    hub = Hub(engine, authenticator, Doorkeeper(limits))
     app.state.maquette = Services(engine, authenticator, hub, projections)
     app.router.routes.append(sync_route(hub))

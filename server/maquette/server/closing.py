@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from maquette.server.rates import FLOOD_SECONDS
+
 MAX_REASON = 123  # bytes: RFC 6455, 5.5
 
 
@@ -52,6 +54,18 @@ class Close:
     def too_large(cls, reason: str) -> Close:
         """Larger than a limit, and no update: those are denied by a message, with the reason."""
         return cls(4413, reason)
+
+    @classmethod
+    def too_many(cls, reason: str) -> Close:
+        """The space has as many documents as it may: coming again makes no room."""
+        return cls(4429, reason)
+
+    @classmethod
+    def flood(cls, retry: int) -> Close:
+        """It sent more than it may, was read more slowly, and went on."""
+        return cls(
+            1013, f"expected the allowed pace, got a flood for {FLOOD_SECONDS:g} s: retry after {retry} s"
+        )
 
     @classmethod
     def unavailable(cls, reason: str) -> Close:

@@ -21,6 +21,8 @@ from maquette.engine.errors import MalformedFrame, MaquetteError
 from maquette.engine.roles import Role
 from maquette.engine.space import Resolved
 from maquette.engine.sync import (
+    AWARENESS,
+    QUERY_AWARENESS,
     STEP1,
     SYNC,
     AwarenessUpdate,
@@ -159,6 +161,11 @@ class Connection:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that it has not been sent yet."""
+        return self._backlog + self._owed
+
     async def room(self) -> None:
         """Wait until a frame may be handled: rules 5 and 6, seen from the client's socket."""
         while self.closing is None and not self._has_room():
@@ -168,7 +175,7 @@ class Connection:
     def _has_room(self) -> bool:
         return (
             self._document is not None
-            and self._backlog + self._owed <= MAX_UNREAD
+            and self.waiting <= MAX_UNREAD
             and len(self._unsettled) < MAX_UNSETTLED
             and self._unsettled_bytes <= MAX_UNSETTLED_BYTES
         )
@@ -315,6 +322,11 @@ class Connection:
         """Send an empty presence frame when nothing was sent since then (P3)."""
         if self.told_at <= silent_since and not self._outbox:
             self.deliver(EMPTY_FRAME)
+
+
+def is_op(frame: bytes) -> bool:
+    """Whether a frame may bring an update: all but presence, questions for it, and sync step 1."""
+    return not frame.startswith((bytes((AWARENESS,)), bytes((QUERY_AWARENESS,)), bytes((SYNC, STEP1))))
 
 
 def _most_bytes(frame: bytes) -> int | None:

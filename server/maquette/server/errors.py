@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from maquette.engine.errors import InvalidInput, MaquetteError
@@ -53,3 +54,16 @@ class Unavailable(MaquetteError):
     def __init__(self, *reasons: str) -> None:
         super().__init__("; ".join(reasons))
         self.reasons = reasons
+
+
+class LimitReached(MaquetteError):
+    """More than a limit of the tenant allows came, and less may come again in `retry` seconds (G2).
+
+    `what` names it, as `requests in 60 s of one actor`; `headers` tell it to HTTP clients.
+    """
+
+    def __init__(self, what: str, limit: int, retry: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"expected at most {limit} {what}, got one more: retry after {retry} s")
+        self.limit = limit
+        self.retry = retry
+        self.headers = {"Retry-After": str(retry), **(headers or {})}

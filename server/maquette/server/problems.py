@@ -38,6 +38,7 @@ from maquette.projections.errors import ProjectionBehind, ProjectionStopped
 from maquette.server.errors import (
     Conflict,
     Forbidden,
+    LimitReached,
     MalformedBody,
     TooLarge,
     Unauthenticated,
@@ -85,6 +86,7 @@ TOLD: Sequence[tuple[type[Exception], Told]] = (
     (AssetTooLarge, Told(413, "too-large", ("limit",))),
     (MalformedBody, Told(400, "malformed")),
     (MalformedUpdate, Told(400, "malformed", ("offset",))),
+    (LimitReached, Told(429, "too-many-requests", ("limit", "retry"))),
     (UnsupportedMedia, Told(415, "unsupported-media")),
     (SchemaError, Told(422, "invalid", ("path", "expected", "actual"))),
     (InvalidInput, Told(422, "invalid")),
@@ -108,6 +110,7 @@ TITLES = {
     "malformed": "Malformed body",
     "unsupported-media": "Unsupported media type",
     "invalid": "Invalid input",
+    "too-many-requests": "More than the limits of the tenant allow",
     "behind": "The projection has not come so far yet",
     "unavailable": "Not available now",
     "read-only": "The log cannot be written now",
@@ -155,10 +158,12 @@ async def _tell(request: Request, error: Exception) -> JSONResponse:
     if told.inside:
         _logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
         detail = INSIDE[told.status]
-    return problem(request, told.status, told.kind, detail, headers=_headers(told.status), fields=fields)
+    return problem(request, told.status, told.kind, detail, headers=_headers(told.status, error), fields=fields)
 
 
-def _headers(status: int) -> dict[str, str]:
+def _headers(status: int, error: Exception) -> Mapping[str, str]:
+    if isinstance(error, LimitReached):
+        return error.headers
     match status:
         case 401:
             return {"WWW-Authenticate": 'Bearer realm="maquette"'}

@@ -4,6 +4,7 @@ Rule 1: whoever comes is accepted first and refused then, because a refusal befo
 Rule 2: a refusal says what was expected and what came.
 Rule 3: at shutdown, everything submitted is stored and its echo sent before the connections are closed.
 Rule 4: a connection that is to close gets a moment for it; who does not read then is cut off.
+Rule 5: who sends faster than allowed is read at the allowed pace, and closed only when that goes on (G2, `rates`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -21,15 +23,24 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from maquette.engine.document import Document
 from maquette.engine.engine import Engine
-from maquette.engine.errors import DocumentMoved, InvalidInput, LogError, MaquetteError, NotFound
+from maquette.engine.errors import (
+    DocumentMoved,
+    InvalidInput,
+    LogError,
+    MaquetteError,
+    NotFound,
+    TooManyDocuments,
+)
 from maquette.engine.roles import Role
 from maquette.engine.space import Resolved
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.server.auth import Authenticator, enter, introduce
 from maquette.server.closing import Close
-from maquette.server.connection import Connection
-from maquette.server.errors import Unauthenticated
+from maquette.server.connection import Connection, is_op
+from maquette.server.doorkeeper import Doorkeeper, Visit, address_of, retry_seconds
+from maquette.server.errors import LimitReached, Unauthenticated
 from maquette.server.presence import TICK_SECONDS, Presence
+from maquette.server.rates import FLOOD_SECONDS, Pacer
 from maquette.server.sessions import Session
 
 SILENCE_SECONDS = 20.0  # y-websocket 3 reconnects after 30 s without a message
@@ -42,8 +53,9 @@ _logger = logging.getLogger(__name__)
 class Hub:
     """All connections of one server, and the presence of the documents that they show."""
 
-    def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
+    def __init__(self, engine: Engine, authenticator: Authenticator, doorkeeper: Doorkeeper | None = None) -> None:
         self.engine = engine
+        self.doorkeeper = doorkeeper or Doorkeeper()
         self.connections: set[Connection] = set()
         self.retry_seconds = RETRY_SECONDS
         self.close_seconds = CLOSE_SECONDS
@@ -67,28 +79,41 @@ class Hub:
 
     async def _admit(self, websocket: WebSocket, socket: _Socket) -> Close | None:
         """Serve the connection, or say why not."""
-        try:
-            session = self._authenticator.authenticate_connection(websocket)
-            found = await self._find(websocket, session)
-        except Unauthenticated as error:
-            return Close.unauthenticated(str(error))
-        except DocumentMoved as error:
-            return Close.moved(error.successor)
-        except (NotFound, InvalidInput) as error:
-            return Close.unknown(str(error))
-        except MaquetteError as error:
-            _logger.exception("sync: a document could not be found")
-            return _unavailable(error)
+        with ExitStack() as held:
+            try:
+                session = self._authenticator.authenticate_connection(websocket)
+                visit = Visit(session.tenant, session.actor.id, address_of(websocket.client))
+                self.doorkeeper.knock(visit)
+                found = await self._find(websocket, session)
+                pacer = held.enter_context(self.doorkeeper.inside(visit, found.space.id))
+            except Unauthenticated as error:
+                return Close.unauthenticated(str(error))
+            except DocumentMoved as error:
+                return Close.moved(error.successor)
+            except (NotFound, InvalidInput) as error:
+                return Close.unknown(str(error))
+            except TooManyDocuments as error:
+                return Close.too_many(str(error))
+            except LimitReached as error:
+                return Close.unavailable(str(error))
+            except MaquetteError as error:
+                _logger.exception("sync: a document could not be found")
+                return _unavailable(error)
+            await self._stay(websocket, socket, session, found, pacer)
+        return None
+
+    async def _stay(
+        self, websocket: WebSocket, socket: _Socket, session: Session, found: Resolved, pacer: Pacer
+    ) -> None:
         stream = found.space.record.document_stream(found.record, found.epoch)
         presence = self._presences.setdefault(stream, Presence(self._tick_soon))
         acks = websocket.query_params.get("acks") == "1"
         connection = Connection(socket, session, found, presence, acks=acks)
         self._enter(connection, presence)
         try:
-            await self._run(websocket, connection)
+            await self._run(websocket, connection, pacer)
         finally:
             self._leave(connection, presence, stream)
-        return None
 
     async def _find(self, websocket: WebSocket, session: Session) -> Resolved:
         slug, document = _address(websocket.path_params["address"])
@@ -98,7 +123,8 @@ class Hub:
         except LogError as error:  # a full disk keeps nobody from reading
             _logger.warning("sync: the name of %s could not be stored: %s", session.actor.id, error)
         writer = session.actor if role >= Role.EDITOR else None
-        return await space.resolve(document, create_as=writer)
+        most = self.doorkeeper.table.of(session.tenant).documents_per_space
+        return await space.resolve(document, create_as=writer, most=most)
 
     def _enter(self, connection: Connection, presence: Presence) -> None:
         self.connections.add(connection)
@@ -117,11 +143,11 @@ class Hub:
 
     # --- one connection ----------------------------------------------------------------------------------------------
 
-    async def _run(self, websocket: WebSocket, connection: Connection) -> None:
+    async def _run(self, websocket: WebSocket, connection: Connection, pacer: Pacer) -> None:
         """Read, write and keep the document, until one of them ends; then let the rest be written (rule 4)."""
         writing = asyncio.ensure_future(connection.write(asyncio.get_running_loop().time))
         others = [
-            asyncio.ensure_future(self._read(websocket, connection)),
+            asyncio.ensure_future(self._read(websocket, connection, pacer)),
             asyncio.ensure_future(self._keep(connection)),
         ]
         try:
@@ -133,7 +159,8 @@ class Hub:
             connection.detach()
             await _end(writing, *others)
 
-    async def _read(self, websocket: WebSocket, connection: Connection) -> None:
+    async def _read(self, websocket: WebSocket, connection: Connection, pacer: Pacer) -> None:
+        now = asyncio.get_running_loop().time
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -144,8 +171,15 @@ class Hub:
             frame = message.get("bytes")
             if frame is None:
                 connection.close(Close.malformed("expected a binary frame, got text"))
-            else:
-                connection.receive(frame)
+                continue
+            before = connection.waiting
+            connection.receive(frame)
+            answered = max(0, connection.waiting - before)  # a question of three bytes may cost megabytes
+            pause = pacer.take(now(), len(frame) + answered, is_op(frame))
+            if pacer.is_flood:
+                connection.close(Close.flood(retry_seconds(FLOOD_SECONDS)))
+            elif pause:
+                await asyncio.sleep(pause)  # its frames wait in its own socket
 
     async def _keep(self, connection: Connection) -> None:
         """Open the document, and again whenever it is lost, until the connection closes."""

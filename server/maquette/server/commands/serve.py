@@ -23,6 +23,8 @@ from maquette.server.app import create_server_app
 from maquette.server.auth import is_loopback
 from maquette.server.commands.options import DEFAULT_DATA, Data
 from maquette.server.commands.terminal import run, say
+from maquette.server.handshakes import AnsweringProtocol
+from maquette.server.limits import DEFAULT_TABLE, FILE, LimitTable, read_limits
 from maquette.server.running import Running, announced, operator
 from maquette.server.services import Services
 
@@ -49,6 +51,16 @@ def serve(
         list[str] | None,
         typer.Option("--cors", metavar="ORIGIN", help="A web origin whose pages may call the API. Again for more."),
     ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(
+            "--limits",
+            metavar="FILE",
+            dir_okay=False,
+            help="The limits of tenants, in TOML (docs/api.md). [default: limits.toml in the data folder, when there]",
+            show_default=False,
+        ),
+    ] = None,
     accept_loss: Annotated[
         bool,
         typer.Option("--accept-loss", help="Open a log that ends before its witness, and give up what it has lost."),
@@ -59,17 +71,20 @@ def serve(
     Ends cleanly on SIGTERM and Ctrl-C: what was sent is stored, clients are told to come back. Without --dev everybody
     needs a token: see `maquette token`.
     """
-    run(_serve(data, host, port, dev, cors or [], accept_loss))
+    run(_serve(data, host, port, dev, cors or [], accept_loss, limits))
 
 
-async def _serve(data: Path, host: str, port: int, dev: bool, cors: list[str], accept_loss: bool) -> None:
+async def _serve(
+    data: Path, host: str, port: int, dev: bool, cors: list[str], accept_loss: bool, limits: Path | None
+) -> None:
     if dev and not is_loopback(host):
         raise InvalidInput(
             f"--dev: expected a loopback address such as 127.0.0.1 as --host, got {host!r}: it lets everybody in who "
             f"can reach it"
         )
+    table = _table(data, limits)
     with _listening(host, port) as listener:
-        app = create_server_app(data, dev=dev, cors=cors, accept_loss=accept_loss)
+        app = create_server_app(data, dev=dev, cors=cors, accept_loss=accept_loss, limits=table)
         async with app.router.lifespan_context(app):  # not uvicorn's, which would log a traceback for a held log
             await _Server(app, listener, data, dev).run()
 
@@ -81,7 +96,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             lifespan="off",
-            ws="websockets-sansio",
+            ws=AnsweringProtocol,
             ws_per_message_deflate=False,  # triples the cost of small pushes
             ws_max_size=MAX_FRAME,
             timeout_graceful_shutdown=DRAIN_SECONDS,
@@ -116,6 +131,13 @@ class _Server(uvicorn.Server):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._services.hub.drain()
         await super().shutdown(sockets)
+
+
+def _table(data: Path, limits: Path | None) -> LimitTable:
+    """The limits in the file that is named, or in that of the data folder. Raises InvalidInput."""
+    if limits is None and not (data / FILE).exists():
+        return DEFAULT_TABLE
+    return read_limits(limits or data / FILE)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from maquette.engine.document import Receipt
 from maquette.engine.events import START, Actor
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
+from maquette.server.allowances import ALLOWANCE
 from maquette.server.auth import enter, introduce
+from maquette.server.doorkeeper import Visit, address_of
 from maquette.server.services import Services, services_of
 from maquette.server.sessions import Session
 
@@ -68,8 +70,15 @@ async def current_session(
     _header: Annotated[object, Security(HTTPBearer(auto_error=False, description="A token (docs/api.md)."))],
     _query: Annotated[object, Security(APIKeyQuery(name="token", auto_error=False, description="The same token."))],
 ) -> Session:
-    """Who asks. Raises Unauthenticated. The other parameters only describe to OpenAPI what the authenticator reads."""
-    return services_of(request).authenticator.authenticate_connection(request)
+    """Who asks, counted. Raises Unauthenticated, LimitReached.
+
+    The other parameters only describe to OpenAPI what the authenticator reads.
+    """
+    kept = services_of(request)
+    session = kept.authenticator.authenticate_connection(request)
+    visit = Visit(session.tenant, session.actor.id, address_of(request.client))
+    request.scope[ALLOWANCE] = kept.hub.doorkeeper.request(visit)
+    return session
 
 
 async def entered(
