@@ -82,7 +82,7 @@ class Besieged:
         self._edits += 1
         name = f"h{self._edits}"
         if self.kind is SCENE:
-            peer.map(NODES)[name] = node(self.random.choice((None, *sorted(_good_nodes(peer)))))
+            peer.map(NODES)[name] = node(self.random.choice((None, *_good_nodes(peer))))
         elif self.kind is CHAT:
             peer.messages.append(message(name, peer.actor.id, "sécrét 😀"))
         else:
@@ -149,7 +149,7 @@ def _continues(before: list[Any], row: list[Any], struct: Struct) -> bool:
 
 
 def _good_nodes(peer: Peer) -> list[str]:
-    return [name for name in peer.map(NODES).keys() if name.startswith("h")]
+    return sorted(name for name in {*peer.map(NODES).keys()} if name.startswith("h"))
 
 
 def _fate(receipt: Receipt, moved: bool) -> str:

@@ -45,6 +45,8 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "updates": Target("tests.fuzz.updates:besiege", 5_000),
+    "tokens": Target("tests.fuzz.tokens:forge", 5_000),
+    "files": Target("tests.fuzz.files:import_broken", 500),
 }
 
 

@@ -7,6 +7,8 @@ from tests.fuzz.campaign import run_round
 
 ROUNDS = {
     "updates": (7, 6_000, ("denied", "hole", "applied", "refused", "nothing new")),
+    "tokens": (8, 2_000, ("refused", "taken", "asked")),
+    "files": (9, 600, ("glb refused", "glb taken", "txt refused", "txt taken", "jsonl refused", "jsonl taken")),
 }
 """Per target: the seed, how many inputs, and what must have become of some, or nothing was tried."""
 

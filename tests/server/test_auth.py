@@ -137,6 +137,11 @@ def test_a_wrong_claim_is_named_with_what_came(ring: Keyring, claims: dict[str, 
     assert said in refusal(ring, token(claims))
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf", "exp"])
+def test_a_time_of_hundreds_of_digits_is_refused(ring: Keyring, claim: str) -> None:
+    assert f"{claim}: expected seconds since 1970, got 1000" in refusal(ring, token({claim: 10**400}))
+
+
 @pytest.mark.parametrize("bad", ["x", "a.b.c", "....", "ä", "\x00", "eyJhbGciOiJIUzI1NiJ9"])
 def test_what_is_no_token_is_refused(ring: Keyring, bad: str) -> None:
     assert refusal(ring, bad) == "token: expected a JWT, got something else"

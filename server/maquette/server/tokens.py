@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import stat
 import time
@@ -172,7 +171,7 @@ def _check_times(claims: Mapping[str, Any], now: float) -> None:
     times = {name: claims[name] for name in ("iat", "nbf", "exp") if name in claims}
     for name, value in times.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or abs(value) > 1e12:  # NaN would be valid for ever
+        if not number or not abs(value) <= 1e12:  # not `>`: NaN would be valid for ever
             raise Unauthenticated(f"token, {name}: expected seconds since 1970, got {value!r:.40}")
     if times["exp"] <= now:
         raise Unauthenticated(f"token: expected one that is valid now, got one that expired at {_utc(times['exp'])}")

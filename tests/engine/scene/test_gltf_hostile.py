@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from tests.support import gltf
+from tests.support.values import mutated
 
 from maquette.engine.scene.gltf_export import write_glb
 from maquette.engine.scene.gltf_file import GltfError
@@ -18,11 +17,6 @@ from maquette.engine.scene.gltf_import import read_gltf
 from maquette.engine.scene.schema import check_material, check_node
 
 ROUNDS = 150  # for each of the files and each way to break it
-
-VALUES: list[Any] = [
-    None, True, -1, 0, 1, 2, 3, 7, 255, 5126, 2**31, 2**53, 2**62, 0.5, 1e308, -1e-320, "", "VEC3", "a", "\ud7ff",
-    [], [0], [0, 0], [1, 2, 3], [[]], {}, {"index": 0}, {"a": []}, "data:;base64,AAAA", "../x",
-]  # fmt: skip
 
 
 def survives(data: bytes) -> bool:
@@ -40,31 +34,6 @@ def survives(data: bytes) -> bool:
     again = read_gltf(exported.data, keep_ids=True)
     assert again.nodes.keys() == imported.nodes.keys()
     return True
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all members of a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, item in items for found in [(*path, key), *places(item, (*path, key))]]
-
-
-def mutated(root: Any, dice: random.Random) -> Any:
-    """A copy of `root` with one member replaced, removed, doubled, or moved from elsewhere."""
-    root = json.loads(json.dumps(root))
-    *steps, last = dice.choice(places(root))
-    owner = root
-    for step in steps:
-        owner = owner[step]
-    match dice.randrange(4):
-        case 0 | 1:
-            owner[last] = dice.choice(VALUES)
-        case 2:
-            del owner[last]
-        case _ if isinstance(owner, list):
-            owner.append(owner[last])
-        case _:
-            owner[last] = -owner[last] if isinstance(owner[last], int | float) else dice.choice(VALUES)
-    return root
 
 
 @pytest.mark.parametrize("name", gltf.FILES)
