@@ -1,6 +1,6 @@
 """uvicorn's WebSocket protocol, which also answers a handshake that it cannot read.
 
-websockets 17 has the answer ready (a request line or header above 8 KiB, too many headers, no HTTP at all); uvicorn 0.54
+websockets 17 has the answer ready (a line above 8 KiB, too many headers, no HTTP at all); uvicorn 0.54
 does not send it, so that the client waits until it gives up, and the connection stays open.
 """
 

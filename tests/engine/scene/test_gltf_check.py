@@ -185,6 +185,17 @@ def test_a_broken_file_is_refused_at_its_place(name: str, change: Callable[[Json
     assert words in str(caught.value)
 
 
+def test_more_zeros_than_any_model_has_are_refused() -> None:
+    def claim(root: Json) -> None:
+        root["accessors"][0].pop("bufferView")
+        root["accessors"][0]["count"] = 999_999_999_999
+
+    with pytest.raises(
+        GltfError, match=r"/accessors/0/count: expected at most \d+ elements without a bufferView, got 9+"
+    ):
+        checked(gltf.FILES["triangle"](), claim)
+
+
 def test_vertex_indices_beyond_the_vertices_are_refused() -> None:
     made = gltf.triangle()
     made.binary[36:42] = b"\0\0\1\0\3\0"

@@ -53,6 +53,8 @@ CORE_TEXTURES = {
     "emissiveTexture",
 }
 PATHS = {"translation": 3, "rotation": 4, "scale": 3, "weights": 0}
+MAX_ZEROS = 1 << 24
+"""Elements of an accessor that no bytes of the file stand behind; a large scan has as many vertices."""
 OVERLAP = 8
 """How often the bytes of a file may be read as different lists of vertex indices; exporters never share any."""
 
@@ -184,6 +186,8 @@ class _Check(Values):
         if view is not None:
             size = element_bytes(accessor)
             self.fit(view, offset, count, size, COMPONENT_BYTES[accessor["componentType"]], place)
+        elif count > MAX_ZEROS:
+            raise GltfError(f"{place}/count", f"at most {MAX_ZEROS} elements without a bufferView", count)
         self.bounds(accessor, place)
         if "sparse" in accessor:
             self.sparse(accessor, self.member(accessor, place, "sparse"), f"{place}/sparse")
