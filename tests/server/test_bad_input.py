@@ -343,6 +343,11 @@ async def test_l6_a_damaged_document_is_named_to_the_operator_and_the_others_go_
         assert "expected" in reason
         assert str(tmp_path) not in reason  # where the log is, is not for everybody
         assert f"stream {stream!r}, revision 1" in caplog.text
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            answer = await client.get("/v1/spaces/demo/documents/text:notes/state", params={"name": "Ann"})
+        assert answer.status_code == 500
+        assert str(tmp_path) not in answer.text
+        assert "Traceback" not in caplog.text  # a line for each try; it is retried
         await scene_goes_on(server)
 
 

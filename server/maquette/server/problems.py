@@ -26,6 +26,7 @@ from maquette.engine.errors import (
     DocumentMoved,
     InvalidInput,
     LogClosed,
+    LogDamaged,
     LogUnwritable,
     MalformedUpdate,
     MaquetteError,
@@ -156,7 +157,8 @@ async def _tell(request: Request, error: Exception) -> JSONResponse:
     fields = {name: value for name in told.fields if (value := getattr(error, name, None)) is not None}
     detail = str(error)
     if told.inside:
-        _logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+        told_all = isinstance(error, LogDamaged)  # it names its place; a traceback per request would bury that
+        _logger.error("%s %s failed: %s", request.method, request.scope["path"], error, exc_info=not told_all and error)
         detail = INSIDE[told.status]
     return problem(request, told.status, told.kind, detail, headers=_headers(told.status, error), fields=fields)
 
