@@ -19,6 +19,7 @@ from zlib import crc32
 import msgpack
 
 from maquette.engine.errors import LogDamaged, LogError, LogTooNew, LogUnwritable
+from maquette.engine.logs.disk import DISK, Disk
 
 DATABASE = "log.sqlite"
 WITNESS = "log.witness"
@@ -61,11 +62,13 @@ BUSY_MS = 5_000
 """How long to wait for a foreign tool that holds SQLite's own lock (Maquette's processes never wait on each other)."""
 
 
-def open_for_writing(folder: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
+def open_for_writing(
+    folder: Path, migrations: Sequence[Migration] = MIGRATIONS, disk: Disk = DISK
+) -> sqlite3.Connection:
     """The writer's connection, with the newest tables. Raises LogTooNew, LogDamaged, LogUnwritable."""
     path = folder / DATABASE
     with naming_faults(path):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = disk.connect(path)
         try:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             _require_known(connection, path, len(migrations))

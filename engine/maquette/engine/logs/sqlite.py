@@ -12,9 +12,9 @@ from pathlib import Path
 
 from maquette.engine.errors import InvalidInput, LogClosed, LogUnwritable
 from maquette.engine.events import START, Event, NewEvent, Position
-from maquette.engine.files import sync_folder
 from maquette.engine.log import Appended
 from maquette.engine.logs.decisions import Proposal, settle
+from maquette.engine.logs.disk import DISK, Disk
 from maquette.engine.logs.lock import WriterLock
 from maquette.engine.logs.opening import checked_head, head_of
 from maquette.engine.logs.pages import Span, log_page, stream_end, stream_page
@@ -60,13 +60,15 @@ class SqliteLog:
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, folder: Path, *, accept_loss: bool = False, clock: Clock = wall_clock) -> SqliteLog:
+    async def open(
+        cls, folder: Path, *, accept_loss: bool = False, clock: Clock = wall_clock, disk: Disk = DISK
+    ) -> SqliteLog:
         """Open the log in `folder` as its only writer; a folder without one gets an empty log.
 
         `accept_loss` is the caller's word that events which the witness knows and the database has lost are given up.
         Raises LogHeld (L5), LogLost and LogDamaged (L6), LogTooNew, LogUnwritable.
         """
-        opening = asyncio.ensure_future(asyncio.to_thread(_open_files, folder, accept_loss))
+        opening = asyncio.ensure_future(asyncio.to_thread(_open_files, folder, accept_loss, disk))
         try:
             files = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -234,21 +236,21 @@ def _naming_disk(folder: Path) -> Iterator[None]:
         raise LogUnwritable(f"{folder}: expected to open a log, got {error}") from error
 
 
-def _open_files(folder: Path, accept_loss: bool) -> _Files:
+def _open_files(folder: Path, accept_loss: bool, disk: Disk) -> _Files:
     with _naming_disk(folder), ExitStack() as undo:
         folder.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(folder / LOCK)
         undo.callback(lock.release)
         kept = undo.enter_context(_keep_wal(folder / DATABASE))
-        connection = open_for_writing(folder)
+        connection = open_for_writing(folder, disk=disk)
         undo.callback(connection.close)
         head = checked_head(connection, folder, accept_loss=accept_loss)
-        witness = Witness(folder / WITNESS)
+        witness = Witness(folder / WITNESS, disk)
         undo.callback(witness.close)
         witness.write(head)  # before the first commit: a log with events and no witness has lost it
         witness.flush()
         for parent in (folder, folder.parent):  # SQLite flushes what is in its file, not that there is one
-            sync_folder(parent)
+            disk.flush_folder(parent)
         kept.close()
         undo.pop_all()
     return _Files(lock, connection, witness, head)

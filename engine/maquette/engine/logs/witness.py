@@ -9,7 +9,8 @@ Rule 2: so it needs no fsync per commit. When the process dies, the kernel still
         the witness may come back older than the database, which rule 1 allows: opening then verifies the tail behind
         it; it cannot come back newer, because the commit was flushed before the witness was written at all. What it
         costs: commits of the last seconds before a power cut have no second witness. It is flushed on closing.
-Rule 3: two slots, written in turn, each with a checksum: a torn write spoils one and leaves the one before it.
+Rule 3: two slots, written in turn, each with a checksum: a torn write spoils one and leaves the one before it. The
+        file appears with one of them sound: a witness without any is damaged, which no power cut may make it.
 
     slot = magic 8s, sequence u64, position u64, time u64, chain 32s, CRC-32 of these u32; little endian
     slot n stands at byte n * 512: a disk's sector, so that no write of one can tear the other
@@ -25,6 +26,7 @@ from types import TracebackType
 from zlib import crc32
 
 from maquette.engine.errors import LogDamaged
+from maquette.engine.logs.disk import DISK, Disk
 from maquette.engine.logs.seal import GENESIS
 
 _BODY = Struct("<8sQQQ32s")
@@ -50,20 +52,23 @@ BEGINNING = Testimony(0, 0, GENESIS)
 class Witness:
     """The witness file of one log, open for writing. Belongs to the writer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._disk = disk
+        if not path.exists():
+            disk.create(path, _pack(0, BEGINNING))
+        self._file = disk.open(path)
         self._sequence = max((sequence for sequence, _ in _slots(os.pread(self._file, 2 * _SLOT_BYTES, 0))), default=0)
 
     def write(self, testimony: Testimony) -> None:
         """Testify in the older slot. Raises OSError."""
         self._sequence += 1
         slot = _pack(self._sequence, testimony)
-        os.pwrite(self._file, slot, self._sequence % _SLOTS * _SLOT_BYTES)
+        self._disk.write(self._file, slot, self._sequence % _SLOTS * _SLOT_BYTES)
 
     def flush(self) -> None:
         """Return when the disk has it. Raises OSError."""
-        os.fsync(self._file)
+        self._disk.flush(self._file)
 
     def close(self) -> None:
         """Close the file."""
