@@ -53,11 +53,6 @@ class Besieged:
     def index(self) -> Index:
         return self.document.replica.index
 
-    @property
-    def roots(self) -> list[str]:
-        """The roots that there are, and those that the text corpus writes."""
-        return [*(self.kind.roots or ("map", "list", "text", "rich", "page"))]
-
     async def populate(self) -> None:
         """Some content by the honest."""
         ada, _ = self.honest

@@ -45,7 +45,9 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "updates": Target("tests.fuzz.updates:besiege", 5_000),
+    "sockets": Target("tests.fuzz.sockets:storm", 1_000),
     "tokens": Target("tests.fuzz.tokens:forge", 5_000),
+    "rest": Target("tests.fuzz.rest:call", 500),
     "files": Target("tests.fuzz.files:import_broken", 500),
 }
 
