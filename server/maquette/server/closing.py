@@ -63,9 +63,7 @@ class Close:
     @classmethod
     def flood(cls, retry: int) -> Close:
         """It sent more than it may, was read more slowly, and went on."""
-        return cls(
-            1013, f"expected the allowed pace, got a flood for {FLOOD_SECONDS:g} s: retry after {retry} s"
-        )
+        return cls(1013, f"expected the allowed pace, got a flood for {FLOOD_SECONDS:g} s: retry after {retry} s")
 
     @classmethod
     def unavailable(cls, reason: str) -> Close:
