@@ -16,6 +16,7 @@ from maquette.engine.engine import Engine
 from maquette.projections.runner import Runner
 from maquette.server.app import PROJECTIONS, create_app, running
 from maquette.server.auth import Authenticator
+from maquette.server.limits import DEFAULT_TABLE, LimitTable
 from maquette.server.tokens import Keyring
 
 PROBLEM = "application/problem+json"
@@ -75,13 +76,15 @@ def problem(response: httpx.Response, status: int) -> Any:
 
 
 @asynccontextmanager
-async def serving(url: str | Path, views: Path, *, dev: bool = False) -> AsyncGenerator[Api, None]:
+async def serving(
+    url: str | Path, views: Path, *, dev: bool = False, limits: LimitTable = DEFAULT_TABLE
+) -> AsyncGenerator[Api, None]:
     """A server over the log at `url` with its projections in the folder `views`."""
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(await Engine.open(url))
         runner = await stack.enter_async_context(await Runner.open(engine.log, views, PROJECTIONS))
         keyring = Keyring.fresh()
-        app = create_app(engine, Authenticator(keyring, engine.node, dev=dev), projections=runner)
+        app = create_app(engine, Authenticator(keyring, engine.node, dev=dev), projections=runner, limits=limits)
         await stack.enter_async_context(running(app))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://localhost"))

@@ -19,6 +19,7 @@ from maquette.server.app import create_app
 from maquette.server.auth import Authenticator
 from maquette.server.commands.serve import MAX_FRAME
 from maquette.server.handshakes import AnsweringProtocol
+from maquette.server.limits import DEFAULT_TENANT_LIMITS, LimitTable, TenantLimits
 from maquette.server.sync import Hub
 from maquette.server.tokens import Keyring
 
@@ -126,11 +127,16 @@ class LocalServer:
 
 
 @asynccontextmanager
-async def local_server(engine: Engine | None = None, *, dev: bool = True) -> AsyncIterator[LocalServer]:
-    """A server over `engine`, or over one in memory, on a free port; drained and stopped at the end of the block."""
+async def local_server(
+    engine: Engine | None = None, *, dev: bool = True, limits: TenantLimits = DEFAULT_TENANT_LIMITS
+) -> AsyncIterator[LocalServer]:
+    """A server over `engine`, or over one in memory, on a free port; drained and stopped at the end of the block.
+
+    `limits` are those of each tenant.
+    """
     keyring = Keyring.fresh()
     async with engine or await Engine.open() as open_engine:
-        app = create_app(open_engine, Authenticator(keyring, open_engine.node, dev=dev))
+        app = create_app(open_engine, Authenticator(keyring, open_engine.node, dev=dev), limits=LimitTable(limits))
         hub: Hub = app.state.maquette.hub
         hub.close_seconds = 0.2
         with socket.create_server(("127.0.0.1", 0)) as listener:
