@@ -177,13 +177,15 @@ class Replica:
         if hole is not None:
             return self._begin(op, self.index.ready(update), own, hole)
         writes = self.index.writes(update)
-        misfit = self.index.misfit(writes) or _many_at_a_key(writes)
+        misfit = self.index.misfit(writes) or _many_at_a_key(self.index, update)
         if misfit is not None:
             return Denied(misfit)
         return self._integrate(op, update, writes, own)
 
     def _begin(self, op: Op, ready: Update, own: int | None, hole: Hole) -> Outcome:
         """Integrate what of an op with a hole can be."""
+        if _many_at_a_key(self.index, ready):
+            return hole  # whether all but one of them are deleted, only the whole op tells
         outcome = hole if ready.is_empty else self._judge(op, ready, own)
         if isinstance(outcome, Integrated):
             return replace(outcome, hole=outcome.hole or hole)
@@ -346,12 +348,22 @@ UNLIMITED = Limits(bytes=1 << 32, structs=1 << 32, clients=1 << 32, deletes=1 <<
 """The log holds what was admitted under the limits of its day; tightening them must not shut a document."""
 
 _NO_DELETES = b"\x00"
+_PLAIN = frozenset((Content.ANY, Content.JSON))
 
 
-def _many_at_a_key(writes: Sequence[Write]) -> str | None:
-    """Yjs puts one value at a key, shows the last of several, and nobody else needs to agree with it."""
-    for write in writes:
-        if write.key is not None and write.length > 1 and write.content in (Content.ANY, Content.JSON):
+def _many_at_a_key(index: Index, update: Update) -> str | None:
+    """Yjs puts one value at a key, shows the last of several, and nobody else needs to agree with it.
+
+    Values that were overwritten and that an UndoManager keeps are joined to one struct; all of them are deleted.
+    """
+    many = [
+        write
+        for write in index.writes(update)
+        if write.key is not None and write.length > 1 and write.content in _PLAIN
+    ]
+    gone = {(item.client, item.clock, item.length) for item in index.erased(update)} if many else set()
+    for write in many:
+        if (*write.id, write.length) not in gone:
             return f"{write.content.name.lower()} at {write.id}: expected one value at key {write.key!r}, got more"
     return None
 
