@@ -1,0 +1,89 @@
+"""The server itself, in a hurry: `python -m tests.crash.hurried serve …` is `maquette serve …` with smaller numbers.
+
+Documents are evicted, and so snapshots written, as soon as nobody watches; pages turn and the WAL is folded often; so
+a second of load has all of it. MAQUETTE_DIES_AT=`module:name:n:before` (or `after`) makes the process kill itself with
+SIGKILL around the nth call of that function: at a point of the code, where no signal from outside would hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from maquette.engine import engine
+from maquette.engine.engine import Engine
+from maquette.engine.kinds.chat import PageLimits
+from maquette.engine.logs import writer
+from maquette.server.cli import main
+
+VARIABLE = "MAQUETTE_DIES_AT"
+
+OFTEN = (
+    "maquette.engine.logs.writer:insert_events",
+    "maquette.engine.logs.writer:put_streams",
+    "maquette.engine.logs.writer:Writer._testify",
+    "maquette.engine.logs.sqlite:SqliteLog._settle",
+    "maquette.engine.document:Document._committed",
+    "maquette.projections.store:Store._transact",
+)
+"""Points that every second of load passes many times."""
+
+SELDOM = (
+    "maquette.engine.logs.sqlite:checked_head",
+    "maquette.engine.logs.writer:Writer._fold",
+    "maquette.engine.snapshots:SnapshotStore.save",
+    "maquette.engine.snapshots:write_atomically",
+    "maquette.engine.snapshots:SnapshotStore.load",
+    "maquette.engine.space:_epoch_opened",
+    "maquette.engine.assets:AssetStore._settle",
+    "maquette.projections.builds:Builds.swap",
+    "maquette.projections.builds:Builds.clean",
+    "pathlib:Path.replace",
+)
+"""Points that are passed a few times: openings, foldings, snapshots, page turns, imports, rebuilds, renames."""
+
+
+def hurry() -> None:
+    """Make the numbers small."""
+    engine.IDLE_SECONDS = 0.1
+    engine.SNAPSHOT_AFTER = 10
+    writer.FOLD_PAGES = 60
+    defaults = Engine.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["page"] = PageLimits(messages=50)
+
+
+def die_at(point: str) -> None:
+    """Put SIGKILL around a function: `module:name:n:before` or `:after` its nth call."""
+    module, name, number, when = point.split(":")
+    *owners, attribute = name.split(".")
+    owner: Any = import_module(module)
+    for one in owners:
+        owner = getattr(owner, one)
+    setattr(owner, attribute, _fatal(getattr(owner, attribute), int(number), when == "before"))
+
+
+def _fatal(function: Callable[..., Any], number: int, before: bool) -> Callable[..., Any]:
+    calls = 0
+
+    def fatal(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if before and calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **options)
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return fatal
+
+
+if __name__ == "__main__":
+    hurry()
+    if point := os.environ.get(VARIABLE):
+        die_at(point)
+    main()
