@@ -58,12 +58,19 @@ def hurry() -> None:
 
 def die_at(point: str) -> None:
     """Put SIGKILL around a function: `module:name:n:before` or `:after` its nth call."""
-    module, name, number, when = point.split(":")
+    name, number, when = point.rsplit(":", 2)
+    owner, attribute = find(name)
+    setattr(owner, attribute, _fatal(getattr(owner, attribute), int(number), when == "before"))
+
+
+def find(point: str) -> tuple[Any, str]:
+    """The module or class, and the name in it, that `module:name` stands for."""
+    module, name = point.split(":")
     *owners, attribute = name.split(".")
     owner: Any = import_module(module)
     for one in owners:
         owner = getattr(owner, one)
-    setattr(owner, attribute, _fatal(getattr(owner, attribute), int(number), when == "before"))
+    return owner, attribute
 
 
 def _fatal(function: Callable[..., Any], number: int, before: bool) -> Callable[..., Any]:

@@ -98,7 +98,7 @@ class HurriedServer(ServerProcess):
 async def run_kills(folder: Path, kills: int, seed: int) -> Tally:
     """`kills` kills in rounds, each over a fresh folder. Raises AssertionError when anything is lost or doubled."""
     dice, tally = Random(seed), Tally()
-    with _impatient_clients():
+    with impatient_clients():
         while tally.kills < kills:
             number = min(KILLS_IN_A_ROUND, kills - tally.kills)
             await _round(folder / f"round{tally.kills}", number, dice, tally)
@@ -106,7 +106,7 @@ async def run_kills(folder: Path, kills: int, seed: int) -> Tally:
 
 
 async def _round(folder: Path, kills: int, dice: Random, tally: Tally) -> None:
-    data = _fresh(folder)
+    data = fresh(folder)
     server = HurriedServer(data)
     async with server:
         async with RemoteText(server.url, SPACE, "text:notes", name="Founder") as text:
@@ -115,7 +115,9 @@ async def _round(folder: Path, kills: int, dice: Random, tally: Tally) -> None:
         load = Load(server.url, data, dice, evidence)
         async with load.at_work():
             for number in range(kills):
-                await _kill(server, load, dice, tally)
+                if await kill_under_load(server, load, dice.randint(1, MOST_EVIDENCE)):
+                    tally.inside[server.dies_at] += 1
+                tally.kills += 1
                 point = _point(dice) if number + 1 < kills else ""
                 await _judged(folder / str(number), server, load, point, tally)
             agreed = await load.in_step()
@@ -128,17 +130,17 @@ async def _round(folder: Path, kills: int, dice: Random, tally: Tally) -> None:
         tally.pages += len(archive.streams("chat")) - 1
 
 
-def _fresh(folder: Path) -> Path:
+def fresh(folder: Path) -> Path:
+    """A data folder without a log, in which nobody is too fast."""
     data = folder / "data"
     data.mkdir(parents=True)
     (data / "limits.toml").write_text(LIMITS)
     return data
 
 
-async def _kill(server: HurriedServer, load: Load, dice: Random, tally: Tally) -> None:
-    """Kill the server when a random amount of evidence has come, or wait until it kills itself."""
-    until = load.evidence.count + dice.randint(1, MOST_EVIDENCE)
-    came = asyncio.ensure_future(_evidence(load.evidence, until))
+async def kill_under_load(server: HurriedServer, load: Load, evidence: int) -> bool:
+    """Kill the server when so much more evidence has come; whether it has killed itself before."""
+    came = asyncio.ensure_future(_evidence(load.evidence, load.evidence.count + evidence))
     ended = asyncio.ensure_future(server.ended())
     await asyncio.wait([came, ended], timeout=LIFE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     load.up.clear()
@@ -147,10 +149,8 @@ async def _kill(server: HurriedServer, load: Load, dice: Random, tally: Tally) -
     await asyncio.gather(came, return_exceptions=True)
     await server.kill()
     await ended
-    tally.kills += 1
-    if ended_itself:
-        tally.inside[server.dies_at] += 1
     load.require_sound()
+    return ended_itself
 
 
 async def _evidence(evidence: Evidence, until: int) -> None:
@@ -195,7 +195,7 @@ def _point(dice: Random) -> str:
 
 
 @contextmanager
-def _impatient_clients() -> Iterator[None]:
+def impatient_clients() -> Iterator[None]:
     """Clients that come back soon: a kill shall meet them at work."""
     with patch.object(remote, "LONGEST_WAIT", 0.2), patch.object(remote, "CLOSE_SECONDS", 0.2):
         yield
