@@ -7,8 +7,8 @@ from tests.fuzz.campaign import run_round
 
 ROUNDS = {
     "updates": (7, 6_000, ("denied", "hole", "applied", "refused", "nothing new")),
-    "sockets": (10, 600, ("open", "4400", "4403")),
-    "rest": (11, 250, ("200", "201", "400", "404", "422")),
+    "sockets": (10, 400, ("open", "4400", "4403")),
+    "rest": (11, 150, ("200", "201", "400", "404", "422")),
     "tokens": (8, 2_000, ("refused", "taken", "asked")),
     "files": (9, 600, ("glb refused", "glb taken", "txt refused", "txt taken", "jsonl refused", "jsonl taken")),
 }
