@@ -7,6 +7,7 @@ by the ordinary SqliteLog, and what the log holds is compared with what had been
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from maquette.engine.logs import schema, writer
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.logs.verify import verify
 from maquette.engine.testing.log_contract import note
+
+LIVES = 5
+"""Of one log, before a fresh one is begun: each life looks for all that the lives before it have left."""
 
 CUTS_IN_A_LIFE = 25
 STREAMS = 6
@@ -92,14 +96,13 @@ class UnexpectedState(AssertionError):
 
 
 async def run_cuts(folder: Path, cuts: int, seed: int, synchronous: Synchronous = "FULL") -> Tally:
-    """`cuts` power cuts in lives of one log after another; the losses are counted, not raised."""
+    """`cuts` power cuts in one life after another; the losses are counted, not raised. `folder` is used up."""
     dice, tally = Random(seed), Tally()
-    files: dict[str, bytes] = {}
-    baseline: list[Event] = []
-    submitted: dict[str, list[bytes]] = {}
     for number in count():
         if tally.cuts >= cuts:
             return tally
+        if number % LIVES == 0:
+            files, baseline, submitted = _nothing()
         life = await live(folder / f"life{number}", files, baseline, submitted, dice, synchronous)
         states = await _cut(folder / f"life{number}-cuts", life, min(CUTS_IN_A_LIFE, cuts - tally.cuts), dice, tally)
         tally.flushes += sum(isinstance(step, Flushed) for step in life.steps)
@@ -109,7 +112,12 @@ async def run_cuts(folder: Path, cuts: int, seed: int, synchronous: Synchronous 
             submitted = {}
             for event in baseline:
                 submitted.setdefault(event.stream, []).append(event.id.bytes)
+        shutil.rmtree(folder)
     raise AssertionError("unreachable")
+
+
+def _nothing() -> tuple[dict[str, bytes], list[Event], dict[str, list[bytes]]]:
+    return {}, [], {}
 
 
 # --- a life ----------------------------------------------------------------------------------------------------------
