@@ -12,7 +12,7 @@ TYPED := engine projections server clients/python tests $(if $(wildcard benchmar
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test test-quick check format spec fuzz bench lock wheel clean
+.PHONY: help serve test test-quick check format spec fuzz crash bench lock wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ spec: .venv/.stamp ## write into docs/spec.md which tests hold which rule
 
 fuzz: .venv/.stamp ## hostile input by chance: ARGS="--seconds 600" or ARGS="--count 200000 updates"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+crash: .venv/.stamp ## kills under load and power cuts: ARGS="--kills 200 --cuts 1000"
+	$(BIN)/python -m tests.crash.run $(ARGS)
 
 bench: .venv/.stamp $(JS)/node_modules/.stamp ## the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/main_job.py $(ARGS)
