@@ -138,7 +138,7 @@ async def local_server(
     async with engine or await Engine.open() as open_engine:
         app = create_app(open_engine, Authenticator(keyring, open_engine.node, dev=dev), limits=LimitTable(limits))
         hub: Hub = app.state.maquette.hub
-        hub.close_seconds = 0.2
+        hub.close_seconds = hub.hold_seconds = 0.2
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = uvicorn.Server(
                 uvicorn.Config(

@@ -46,6 +46,8 @@ from maquette.server.sessions import Session
 SILENCE_SECONDS = 20.0  # y-websocket 3 reconnects after 30 s without a message
 WATCH_SECONDS = SILENCE_SECONDS / 4  # between two looks at all connections
 RETRY_SECONDS = 1.0  # after a document was lost, before it is opened again
+HOLD_SECONDS = 3.0  # at most, before a connection too many is told so: who comes back at once comes less often
+MAX_HELD = 500  # connections too many that wait for it, some 40 KiB each; more are told at once
 CLOSE_SECONDS = 5.0  # for a client to read what waits for it and the reason of its end
 _logger = logging.getLogger(__name__)
 
@@ -59,6 +61,9 @@ class Hub:
         self.connections: set[Connection] = set()
         self.retry_seconds = RETRY_SECONDS
         self.close_seconds = CLOSE_SECONDS
+        self.hold_seconds = HOLD_SECONDS
+        self._held = 0
+        self._ending = asyncio.Event()
         self._authenticator = authenticator
         self._presences: dict[str, Presence] = {}
         self._draining = False
@@ -95,12 +100,26 @@ class Hub:
             except TooManyDocuments as error:
                 return Close.too_many(str(error))
             except LimitReached as error:
+                await self._hold()
                 return Close.unavailable(str(error))
             except MaquetteError as error:
                 _logger.exception("sync: a document could not be found")
                 return _unavailable(error)
             await self._stay(websocket, socket, session, found, pacer)
         return None
+
+    async def _hold(self) -> None:
+        """Let a connection too many wait, and not all equally long: stock clients do not read when to come back."""
+        if self._held >= MAX_HELD:
+            return
+        self._held += 1
+        try:
+            async with asyncio.timeout(self.hold_seconds * (0.5 + 0.5 * random.random())):
+                await self._ending.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._held -= 1
 
     async def _stay(
         self, websocket: WebSocket, socket: _Socket, session: Session, found: Resolved, pacer: Pacer
@@ -241,6 +260,7 @@ class Hub:
     async def drain(self) -> None:
         """Read nothing more, store and echo what was submitted, then close every connection with 1012 (rule 3)."""
         self._draining = True
+        self._ending.set()
         await self.engine.settle()
         for connection in tuple(self.connections):
             connection.close(Close.RESTART)
