@@ -1,6 +1,6 @@
 """Flooding sockets and clients that reconnect without end, against honest ones: what the honest ones feel.
 
-    python benchmarks/flood.py [--floods 900] [--reconnects 100] [--honest 50] [--seconds 10]
+    python benchmarks/flood.py [--floods 900] [--reconnects 100] [--honest 50] [--seconds 10] [--limits FILE]
 
 Honest clients type five times a second each, five in a document, and wait for the echo from the disk. The
 attackers have tokens of the same tenant, in the same space: few actors with many sockets each. A flooding socket sends
@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ sys.path.insert(0, str(ROOT))
 from tests.support.server import ServerProcess  # noqa: E402  (behind the path above)
 
 from maquette.engine.sync import SyncStep1, SyncUpdate, read_frame, write_frame  # noqa: E402
+from maquette.server.limits import FILE  # noqa: E402
 from maquette.server.tokens import Keyring  # noqa: E402
 
 ADDRESSES = {"honest": "127.0.0.1", "flood": "127.0.0.2", "reconnect": "127.0.0.3"}
@@ -199,9 +201,11 @@ def p95(waits: Sequence[float]) -> float:
     return 1_000 * sorted(waits)[int(0.95 * (len(waits) - 1))]
 
 
-async def measure(floods: int, reconnects: int, honest: int, seconds: float) -> None:
+async def measure(floods: int, reconnects: int, honest: int, seconds: float, limits: Path | None) -> None:
     print(f"{floods} flooding, {reconnects} reconnecting, {honest} honest, {seconds:g} s, {os.cpu_count()} cores")
     with TemporaryDirectory() as folder:
+        if limits is not None:
+            shutil.copy(limits, Path(folder) / FILE)
         async with ServerProcess(Path(folder), dev=False) as server:
             keyring = Keyring.load(Path(folder))
             owner = keyring.sign("owner", "Owner", "dev", {"*": "owner"}, lifetime=3_600)
@@ -232,13 +236,14 @@ def main() -> None:
     parser.add_argument("--reconnects", type=int, default=100)
     parser.add_argument("--honest", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--limits", type=Path, help="a limits.toml for the server (docs/api.md)")
     parser.add_argument("--act", choices=ADDRESSES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.act:
         os.nice(0 if options.act == "honest" else 19)
         print(json.dumps(asyncio.run(act(options.act, **json.load(sys.stdin)))))
     else:
-        asyncio.run(measure(options.floods, options.reconnects, options.honest, options.seconds))
+        asyncio.run(measure(options.floods, options.reconnects, options.honest, options.seconds, options.limits))
 
 
 if __name__ == "__main__":

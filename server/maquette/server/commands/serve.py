@@ -31,6 +31,7 @@ from maquette.server.services import Services
 MAX_FRAME = 16 << 20  # bytes of a WebSocket frame: twice what the gate takes, which tells why it does not take more
 DRAIN_SECONDS = 15  # for requests that run when the server is told to end
 BACKLOG = 2_048  # connections that wait to be accepted: a restart brings all clients back at once
+ACCEPTED_AT_ONCE = 8  # of them, before those who are connected get their turn: a handshake takes a millisecond
 
 
 class PortTaken(MaquetteError):
@@ -100,7 +101,7 @@ class _Server(uvicorn.Server):
             ws_per_message_deflate=False,  # triples the cost of small pushes
             ws_max_size=MAX_FRAME,
             timeout_graceful_shutdown=DRAIN_SECONDS,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,  # asyncio takes it for both; `startup` gives the kernel the larger one
             log_level="warning",
             access_log=False,  # addresses hold tokens
         )
@@ -118,6 +119,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._listener.listen(BACKLOG)
         url = _url(self._listener)
         who = operator(self._services.engine.node).id
         self._announced.enter_context(announced(self._data, Running(url, os.getpid(), who)))
