@@ -281,3 +281,17 @@ def test_a_file_of_this_process_tells_that_it_lives(tmp_path: Path) -> None:
     row = {"url": "http://127.0.0.1:1", "pid": os.getpid(), "operator": "x"}
     (tmp_path / "server.json").write_text(json.dumps(row))
     assert find(tmp_path) is not None
+
+
+def test_g2_a_server_takes_its_limits_from_the_data_folder_or_from_a_file_and_names_what_is_wrong(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "limits.toml").write_text("[default]\nops_per_place = 3\n")
+    code, told = finish(start("serve", "--data", data, "--port", "0"))
+    assert code != 0
+    assert "'ops_per_place'" in told
+    code, told = finish(start("serve", "--data", data, "--port", "0", "--limits", tmp_path / "none.toml"))
+    assert code != 0
+    assert "none.toml: expected a TOML file" in told
