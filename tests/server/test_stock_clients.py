@@ -196,7 +196,10 @@ async def test_d4_two_tabs_that_share_broadcastchannel_outlive_a_restart_under_t
         tabs = [await node.open(server.url, "demo/text:notes", tab=letter, bc=True, name=letter) for letter in "ab"]
         for tab in tabs:
             await tab.wait("provider.synced")
+        witness = await node.open(server.url, "demo/text:notes", tab="w", name="w")
         await tabs[0].run("doc.getText('text').insert(0, 'x')")
+        await witness.wait(f"{TEXT} === 'x'")  # by way of the disk: the log knows whose client id it is
+        await witness.run("provider.destroy()")
         await tabs[1].wait(f"{TEXT} === 'x'")
         await server.kill()
         await tabs[0].wait("!provider.wsconnected")
