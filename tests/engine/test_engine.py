@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from pycrdt import Array, Map, Text
@@ -42,6 +45,15 @@ def messages_of(doc: Any) -> Any:
 
 def files(folder: Path) -> list[Path]:
     return list(folder.iterdir())
+
+
+def write_anything(doc: Any, name: str) -> None:
+    if name == "chat":
+        messages_of(doc).append(message("m", ADA.id))
+    elif name == "scene":
+        doc.get(MATERIALS, type=Map)["m"] = Map({"metallic": 1})
+    else:
+        type_word(doc)
 
 
 def type_word(doc: Any) -> None:
@@ -101,6 +113,55 @@ async def test_d7_whoever_still_holds_an_evicted_document_cannot_write_with_it()
     assert isinstance(peer.send(old).error, LogError)
     with pytest.raises(LogError, match="closed"):
         space.engine.pens(old)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed meanwhile is freed at once."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", ["chat", "scene", "text:notes"])
+async def test_d7_an_evicted_document_is_freed_with_its_pens(name: str) -> None:
+    space = await demo(engine_on(MemoryLog()))
+    await space.write(name, ADA, Role.OWNER, lambda doc: write_anything(doc, name))
+    document = await space.open(name)
+    [pen] = space.engine.pens(document)._pens.values()
+    kept = [ref(one) for one in (document.replica, document.replica.doc, pen, pen.doc)]
+    del document, pen
+    assert [one() is None for one in kept] == [False] * 4
+    assert space.engine.evict_idle(0) == 1
+    assert [one() is None for one in kept] == [True] * 4
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_d7_a_replica_that_was_read_once_is_freed() -> None:
+    space = await demo(engine_on(MemoryLog()))
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    replica = await space.engine.replica(space, space.record.documents["text:notes"], 1)
+    kept = ref(replica.doc)
+    del replica
+    assert kept() is None
+
+
+async def test_d7_a_lost_document_that_nobody_opens_again_is_forgotten() -> None:
+    log = HeldLog()
+    making = asyncio.ensure_future(demo(engine_on(log)))
+    while not making.done():
+        await log.commit()
+    space = making.result()
+    document = await space.open("scene")
+    peer = Peer("ben", 8)
+    peer.map(MATERIALS)["m"] = Map({"metallic": 1})
+    receipt = peer.send(document)
+    log.fail()
+    with pytest.raises(LogUnwritable):
+        await receipt.wait()
+    await asyncio.gather(*space.engine._tasks)
+    assert (space.engine._open, space.engine._lost) == ({}, {})
 
 
 @pytest.mark.parametrize("name", ["chat", "scene", "text:notes"])

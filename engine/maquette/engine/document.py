@@ -289,6 +289,7 @@ class Document:
         if self.error is not None:
             return
         self.error = error
+        self.on_full = None  # it holds this document: a cycle, which would keep the replica until the next collection
         pending, self._pending = self._pending, deque()
         waiting, self._waiting = self._waiting, []
         if self.on_lost is not None:

@@ -305,6 +305,13 @@ class Engine:
         if kept is not None and kept.document is document:
             del self._open[document.stream]
             self._lost[document.stream] = document
+            self._start(self._drain(document))
+
+    async def _drain(self, document: Document) -> None:
+        """Forget a lost document when nothing of it is on its way any more, also when nobody opens it again."""
+        await document.drained()
+        if self._lost.get(document.stream) is document:
+            del self._lost[document.stream]
 
     @property
     def open_documents(self) -> int:

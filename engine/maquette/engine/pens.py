@@ -22,6 +22,7 @@ from maquette.engine.document import Document, Receipt
 from maquette.engine.errors import OpRefused
 from maquette.engine.events import Actor
 from maquette.engine.roles import Role
+from maquette.engine.watching import watch
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Pen:
         self._client = client
         self._captured: list[bytes] = []
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=client)
-        self._watch = self.doc.observe(lambda event: self._captured.append(event.update))
+        watch(self, self.doc, lambda pen, event: pen._captured.append(event.update))
 
     def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
         """Run `edit` on the replica as one transaction and submit what it did."""

@@ -28,6 +28,7 @@ from maquette.engine.index import Hole, Index, Write
 from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict
 from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
 from maquette.engine.update import Content, Id, Limits, Update, cut, merge, read_update
+from maquette.engine.watching import watch
 
 
 class ReplicaBroken(MaquetteError):
@@ -90,7 +91,7 @@ class Replica:
         self._captured: list[bytes] = []
         self._deleted = _NO_DELETES
         self._applying = False
-        self._watch = self.doc.observe(self._capture)
+        watch(self, self.doc, Replica._capture)
         self.ready()
 
     def ready(self) -> None:
