@@ -8,10 +8,10 @@ from weakref import finalize, ref
 
 import pycrdt
 
-O = TypeVar("O")
+Owner = TypeVar("Owner")
 
 
-def watch(owner: O, doc: pycrdt.Doc[Any], note: Callable[[O, pycrdt.TransactionEvent], None]) -> None:
+def watch(owner: Owner, doc: pycrdt.Doc[Any], note: Callable[[Owner, pycrdt.TransactionEvent], None]) -> None:
     """Call `note(owner, event)` behind each transaction of `doc`, as long as `owner` lives.
 
     An observer of a pycrdt document is held by native code, together with the document: neither is ever freed before
