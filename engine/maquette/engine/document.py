@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from maquette.engine.errors import LimitExceeded, LogError, MalformedUpdate, MaquetteError
+from maquette.engine.errors import DocumentFrozen, LimitExceeded, LogError, MalformedUpdate, MaquetteError
 from maquette.engine.events import SERVER, START, Actor, Position
 from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
-from maquette.engine.replica import Denied, Integrated, Nothing, Replica, ReplicaBroken
+from maquette.engine.replica import Denied, Integrated, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role
 from maquette.engine.sync import SyncUpdate, write_frame
-from maquette.engine.update import DEFAULT_LIMITS, Limits
+from maquette.engine.update import DEFAULT_LIMITS, Limits, read_update
 
 MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three
 MAX_WAITING_BYTES = 4 << 20
@@ -130,6 +130,8 @@ class Document:
         self.durable = replica.revision
         self.position = START
         self.error: MaquetteError | None = None
+        self.frozen: DocumentFrozen | None = None
+        """Why it takes no edits (G4); the replica then ends before the log does."""
         self.on_full: Callable[[], None] | None = None
         self.on_lost: Callable[[Document], None] | None = None
         self.on_committed: Callable[[Appended], None] | None = None
@@ -163,7 +165,7 @@ class Document:
     def _take(self, op: _Waiting) -> None:
         receipt = op.receipt
         try:
-            outcome = self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits)
+            outcome = self._outcome(op)
         except (MalformedUpdate, LimitExceeded) as error:
             outcome = Denied(str(error))
         except Exception as error:  # ours: nobody's bytes should come this far
@@ -185,6 +187,12 @@ class Document:
                 self._look_after()
                 if outcome.hole is not None:
                     self._wait(op)
+
+    def _outcome(self, op: _Waiting) -> Outcome:
+        if self.frozen is not None:  # what it knows already may come again; nothing else is looked at
+            is_known = self.replica.index.trim(read_update(op.data, self.limits)).is_empty
+            return Nothing() if is_known else Denied(str(self.frozen))
+        return self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits)
 
     def _fail(self, receipt: Receipt, error: Exception) -> None:
         if not isinstance(error, MaquetteError):
@@ -319,6 +327,10 @@ class Document:
             self._pending[-1].then.append(action)
         else:
             action()
+
+    def drop(self, error: MaquetteError) -> None:
+        """Be lost for `error`: whoever watches opens it again from the log."""
+        self._lose(error)
 
     def close(self) -> None:
         """Take no more: the document is evicted, and will be opened from the log by whoever comes."""

@@ -242,7 +242,10 @@ class Engine:
     async def _load(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
         if stream in self._lost:  # what it had on its way may still be stored: not before that is its stream complete
             await self._lost.pop(stream).drained()
-        replica, saved = await self._replayed(stream, record)
+        most = _shown(record, epoch)
+        replica, saved = await self._replayed(stream, record, most=most)
+        if most != _shown(record, epoch):  # frozen, or thawed, meanwhile
+            return await self._load(space, record, epoch, stream)
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
             replica.memory.limits = self.page
@@ -250,6 +253,7 @@ class Engine:
         newest = await self._event_at(stream, replica.revision)
         document.position = START if newest is None else newest.position
         document.on_lost = self._forget
+        document.frozen = space.frozen(record, epoch)
         document.on_full = lambda: self._start(space.turn_page(record, epoch, document))
         self._open[stream] = _Open(document, Pens(document, self.node), saved)
         return document
@@ -258,13 +262,23 @@ class Engine:
         self, space: Space, record: DocumentRecord, epoch: int, *, revision: int | None = None
     ) -> Replica:
         """A copy of the document as it is in the log now, or was at `revision`, for the caller alone: it is not kept,
-        and not kept up. Raises InvalidInput for a revision that the stream does not have."""
-        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record, revision)
+        and not kept up. Raises InvalidInput for a revision that the stream does not have, and DocumentFrozen for one
+        that is not shown."""
+        most = _shown(record, epoch)
+        frozen = space.frozen(record, epoch)
+        if frozen is not None and revision is not None and revision >= frozen.before:
+            raise frozen
+        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record, revision, most)
         return replica
 
-    async def _replayed(self, stream: str, record: DocumentRecord, revision: int | None = None) -> tuple[Replica, int]:
-        """The replica at `revision` or the end of its stream, and the revision of the snapshot that it began with."""
+    async def _replayed(
+        self, stream: str, record: DocumentRecord, revision: int | None = None, most: int | None = None
+    ) -> tuple[Replica, int]:
+        """The replica at `revision`, or at the end of its stream or `most`, and the revision of the snapshot that it
+        began with."""
         head = await self.log.revision(stream)
+        if revision is None and most is not None and most < head:
+            revision = most
         if revision is not None:
             if not 0 <= revision <= head:
                 raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
@@ -287,6 +301,12 @@ class Engine:
             async for page in self.log.read(stream, after=revision - 1, until=revision):
                 return page[0]
         return None
+
+    def drop(self, stream: str, error: MaquetteError) -> None:
+        """Let the open document of `stream`, if there is one, be lost for `error` and opened again."""
+        kept = self._open.get(stream)
+        if kept is not None:
+            kept.document.drop(error)
 
     def release(self, document: Document) -> None:
         """Close the document when nobody watches it: whoever opened it in passing need not wait for the sweep."""
@@ -355,6 +375,12 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _logger.error("work in the background failed", exc_info=task.exception())
+
+
+def _shown(record: DocumentRecord, epoch: int) -> int | None:
+    """The last revision that may be shown; None for all of them (G4)."""
+    frozen = record.frozen.get(epoch)
+    return None if frozen is None else frozen.before - 1
 
 
 def _node_secret(folder: Path, mark: str | None) -> bytes:

@@ -162,6 +162,17 @@ class OpRefused(MaquetteError):
         self.reasons = tuple(reasons)
 
 
+class DocumentFrozen(MaquetteError):
+    """The document is shown as it was before a revision, and takes no writes (G4): raised to whoever writes, or asks
+    for what came from `before` on. `reason` says what that revision did."""
+
+    def __init__(self, name: str, before: int, reason: str) -> None:
+        super().__init__(f"expected {name} to take edits, it is frozen before revision {before}: {reason}")
+        self.name = name
+        self.before = before
+        self.reason = reason
+
+
 class DocumentMoved(MaquetteError):
     """The document goes on under another name (D9): raised to whoever comes to, or with, an older epoch."""
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import pycrdt
 
 from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import DocumentMoved, NotFound, TooManyDocuments
+from maquette.engine.errors import DocumentFrozen, DocumentMoved, InvalidInput, LogError, NotFound, TooManyDocuments
 from maquette.engine.events import SERVER, Actor, NewEvent
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import CHAT, StampCounter
@@ -102,9 +103,11 @@ class Space:
     ) -> tuple[T, Receipt]:
         """Let `edit` write into the document as `actor`, through the gate; returns when it is on disk.
 
-        Raises OpRefused with the reasons, LogError, NotFound and DocumentMoved.
+        Raises OpRefused with the reasons, LogError, NotFound, DocumentMoved and DocumentFrozen.
         """
         document = await self.open(name, create_as=actor if role >= Role.EDITOR else None)
+        if document.frozen is not None:
+            raise document.frozen
         return await self.engine.pens(document).write(actor, role, edit)
 
     async def write_chat(
@@ -157,6 +160,43 @@ class Space:
             await self._open_epoch(record, epoch + 1, document.replica.index.clients, None)
         for subscriber in tuple(document.subscribers):
             subscriber.moved(f"{record.name}@{record.current}")
+
+    async def freeze(
+        self, record: DocumentRecord, epoch: int, before: int, reason: str, *, event: UUID | None = None
+    ) -> None:
+        """Show `epoch` of the document as it was before the revision `before` from now on, read-only (G4).
+
+        `before` counts from 1; a document that is frozen stays so before the lower of both. Who watches it is shown
+        it again. `event` is the id of the event that says so, when it may have been said already.
+        """
+        if before < 1:
+            raise InvalidInput(f"before: expected a revision from 1, got {before}")
+        frozen = record.frozen.get(epoch)
+        if frozen is not None and frozen.before <= before:
+            return
+        data = {"document": record.id, "epoch": epoch, "before": before, "reason": reason}
+        named = NewEvent("document.frozen", SERVER, data)
+        await self._record([named if event is None else replace(named, id=event)])
+        self._reopen(record, epoch)
+
+    async def thaw(self, actor: Actor, record: DocumentRecord, epoch: int) -> None:
+        """Show the document whole again, and take edits. Does nothing to one that is not frozen."""
+        if epoch in record.frozen:
+            await self._record([NewEvent("document.thawed", actor, {"document": record.id, "epoch": epoch})])
+            self._reopen(record, epoch)
+
+    def _reopen(self, record: DocumentRecord, epoch: int) -> None:
+        name = f"{record.name}@{epoch}"
+        self.engine.drop(
+            self.record.document_stream(record, epoch),
+            self.frozen(record, epoch) or LogError(f"expected {name} as it was, it is shown whole again"),
+        )
+
+    @staticmethod
+    def frozen(record: DocumentRecord, epoch: int) -> DocumentFrozen | None:
+        """Why `epoch` of the document takes no edits, when it is frozen."""
+        frozen = record.frozen.get(epoch)
+        return None if frozen is None else DocumentFrozen(f"{record.name}@{epoch}", frozen.before, frozen.reason)
 
     async def reopen_restored(self, mark: str) -> None:
         """Open a new epoch of every document, because the log came out of a backup (rule 4)."""

@@ -76,15 +76,25 @@ class Epoch:
     before: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """An epoch that is shown as it was before the revision `before`, read-only, and why (G4)."""
+
+    before: int
+    reason: str
+
+
 @dataclass(slots=True)
 class DocumentRecord:
-    """A document of a space. `closed` holds the epochs that take no more writes, each with the reason."""
+    """A document of a space. `closed` holds the epochs that take no more writes, each with the reason; `frozen` those
+    that a later revision would harm."""
 
     id: str
     kind: Kind
     name: str
     epochs: list[Epoch] = field(default_factory=list)
     closed: dict[int, str] = field(default_factory=dict)
+    frozen: dict[int, Frozen] = field(default_factory=dict)
 
     @property
     def current(self) -> int:
@@ -136,6 +146,10 @@ class SpaceRecord:
     def stream(self) -> str:
         return f"{self.tenant}/{self.id}"
 
+    def document(self, document: str) -> DocumentRecord:
+        """The document with this id, whatever its name."""
+        return next(one for one in self.documents.values() if one.id == document)
+
     def document_stream(self, record: DocumentRecord, epoch: int) -> str:
         return f"{self.stream}/{record.id}@{epoch}"
 
@@ -151,8 +165,11 @@ class SpaceRecord:
                 record = self.documents.setdefault(name, DocumentRecord(data["document"], KINDS[data["kind"]], name))
                 record.epochs.append(Epoch(data["epoch"], frozenset(data.get("clients", ()))))
             case "document.closed":
-                record = next(one for one in self.documents.values() if one.id == data["document"])
-                record.closed[data["epoch"]] = data["reason"]
+                self.document(data["document"]).closed[data["epoch"]] = data["reason"]
+            case "document.frozen":
+                self.document(data["document"]).frozen[data["epoch"]] = Frozen(data["before"], data["reason"])
+            case "document.thawed":
+                self.document(data["document"]).frozen.pop(data["epoch"], None)
             case "profile.named":
                 self.profiles[data["id"]] = data["name"]
                 if data.get("source") == IRC:

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from maquette.engine.assets import AssetTooLarge, AssetUnwritable
 from maquette.engine.errors import (
+    DocumentFrozen,
     DocumentMoved,
     InvalidInput,
     LogClosed,
@@ -81,6 +82,7 @@ TOLD: Sequence[tuple[type[Exception], Told]] = (
     (OpRefused, Told(403, "refused", ("reasons",))),
     (NotFound, Told(404, "not-found", ("what",))),
     (DocumentMoved, Told(409, "document-moved", ("successor",))),
+    (DocumentFrozen, Told(423, "document-frozen", ("before", "reason"))),
     (Conflict, Told(409, "conflict")),
     (WrongRevision, Told(409, "conflict")),
     (TooLarge, Told(413, "too-large", ("limit",))),
@@ -106,6 +108,7 @@ TITLES = {
     "refused": "Refused by the gate",
     "not-found": "Not found",
     "document-moved": "The document goes on under another name",
+    "document-frozen": "The document takes no edits",
     "conflict": "Conflict",
     "too-large": "Too large",
     "malformed": "Malformed body",
