@@ -45,6 +45,15 @@ class Claims:
         claim = self._claims.get(client)
         return claim is None or claim.actor == actor or (client == own and not claim.announced)
 
+    def foreign(self, clients: Iterable[int], actor: str, own: int | None) -> set[int]:
+        """Those of `clients` whose structs may not come (`admits`)."""
+        claims, lost = self._claims, set()
+        for client in clients:
+            claim = claims.get(client)
+            if claim is not None and claim.actor != actor and not self.admits(client, actor, own):
+                lost.add(client)
+        return lost
+
     def is_announced(self, client: int) -> bool:
         """Whether somebody owns `client` for good (rule 2)."""
         claim = self._claims.get(client)
@@ -53,10 +62,12 @@ class Claims:
     def bring(self, clients: Iterable[int], actor: str, own: int | None) -> None:
         """`actor` brought structs of `clients`, `own` being its connection's id. Called after `admits`."""
         for client in clients:
+            claim = self._claims.get(client)
             if client == own:
-                self._claims[client] = Claim(actor, announced=True)
-            else:
-                self._claims.setdefault(client, Claim(actor, announced=False))
+                if claim is None or not claim.announced or claim.actor != actor:
+                    self._claims[client] = Claim(actor, announced=True)
+            elif claim is None:
+                self._claims[client] = Claim(actor, announced=False)
 
     def to_plain(self) -> list[list[object]]:
         """As msgpack values, for a snapshot."""

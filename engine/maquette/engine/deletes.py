@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maquette.engine.errors import LimitExceeded, MalformedUpdate
-from maquette.engine.varints import MAX_INTEGER, read_varint, write_varint
+from maquette.engine.varints import MAX_INTEGER, read_varint, write_varints
 
 MAX_CLOCK = 2**32 - 1
 """yrs counts clocks in 32 bits without a check for overflow."""
@@ -156,12 +156,13 @@ def write_deletes(deletes: Deletes) -> bytes:
     """The inverse of `read_deletes`; clients descending, as Yjs writes them."""
     if not deletes:
         return b"\0"
-    parts = [write_varint(len(deletes))]
+    numbers = [len(deletes)]
     for client in sorted(deletes, reverse=True):
         ranges = as_list(deletes[client])
-        parts += [write_varint(client), write_varint(len(ranges))]
-        parts += [write_varint(number) for pair in ranges for number in pair]
-    return b"".join(parts)
+        numbers += (client, len(ranges))
+        for pair in ranges:
+            numbers += pair
+    return write_varints(numbers)
 
 
 def unite(first: Deletes, second: Deletes) -> Deletes:

@@ -101,24 +101,28 @@ class Edits:
 def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Callable[[Id], bool]) -> Edits:
     """What the writes and erasures of one update ask for. `is_gone` tells whether a known type is deleted."""
     erased = list(erasures)
-    brief = {(item.client, item.clock, item.length) for item in erased if item.fresh}
+    brief: set[tuple[int, int, int]] = set()
+    gone: dict[Parent, bool] = {}
+    for item in erased:
+        if item.fresh:
+            brief.add((item.client, item.clock, item.length))
+        if item.content is Content.TYPE:
+            gone.update(dict.fromkeys(_ids(item), True))
     read = Edits()
-    ended = {id_ for item in erased if item.content is Content.TYPE for id_ in _ids(item)}
-    gone: dict[Parent, bool] = dict.fromkeys(ended, True)
+    hidden = read.hidden
     fresh: set[Id] = set()
     for write in writes:  # parents come before what is in them
-        parent = write.parent
-        lost = parent is None or _is_lost(parent, read.hidden, fresh, gone, is_gone)
-        if write.content not in EMPTY and (lost or (*write.id, write.length) in brief):
-            read.hidden.add(write.id)
-        elif write.content is Content.TYPE:
+        parent, content = write.parent, write.content
+        lost = parent is None or not (isinstance(parent, str) or not _is_lost(parent, hidden, fresh, gone, is_gone))
+        if content not in EMPTY and (lost or (brief and (*write.id, write.length) in brief)):
+            hidden.add(write.id)
+        elif content is Content.TYPE:
             fresh.add(write.id)
         if not lost:
-            assert parent is not None
-            read.write(write, parent)
+            read.write(write, parent)  # type: ignore[arg-type]  # lost without one
     for item in erased:
         parent = item.parent
-        if not (item.fresh or parent is None or _is_lost(parent, read.hidden, fresh, gone, is_gone)):
+        if not (item.fresh or parent is None or _is_lost(parent, hidden, fresh, gone, is_gone)):
             read.erase(item, parent)
     return read
 

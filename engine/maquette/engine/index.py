@@ -28,6 +28,7 @@ __all__ = ["MAX_TYPE_DEPTH", "Erased", "Hole", "Index", "Location", "Write"]
 
 MAX_TYPE_DEPTH = 100
 """Shared types inside one another. pycrdt overflows its stack at 32,000 and Python's `to_py` at some hundreds."""
+MAX_PATHS = 2_048  # kept, because where an item lies never changes; who edits, edits few things at a time
 MAX_CUTS = 8  # readings for `ready`: the tabs of one browser; more would be somebody who wants to cost time
 
 _FORMAT = 1
@@ -41,7 +42,7 @@ class Index:
     follows from what was first put into it.
     """
 
-    __slots__ = ("_closed", "_deleted", "_pairs", "_reading", "_roots", "_runs", "_tables")
+    __slots__ = ("_closed", "_deleted", "_pairs", "_paths", "_reading", "_roots", "_runs", "_tables")
 
     def __init__(self, roots: Mapping[str, int] | None = None) -> None:
         self._closed = roots is not None
@@ -50,6 +51,7 @@ class Index:
         self._deleted: dict[int, Spans] = {}
         self._pairs: dict[int, array[int]] = {}  # per client the clocks of low surrogates, in order
         self._tables = Tables()
+        self._paths: dict[Id, tuple[str | Id, ...]] = {}
         self._reading: Reading | None = None  # of the update that was read last; every other question about it needs it
 
     # --- what is known -------------------------------------------------------------------------------------------
@@ -90,15 +92,18 @@ class Index:
         () when the type or something above it is unknown or lies nowhere. Whether all of it is still there, or was
         deleted or overwritten, is not in the path: see `is_deleted`.
         """
-        steps: list[str | Id] = []
-        at = type_id
-        while not isinstance(at, str):
-            place = self.parent_of(at)
-            if place is None:
+        if isinstance(type_id, str):
+            return (type_id,)
+        path = self._paths.get(type_id)
+        if path is None:
+            place = self.parent_of(type_id)
+            above = () if place is None else self.path(place.parent)
+            if place is None or not above:
                 return ()
-            steps.append(at if place.key is None else place.key)
-            at = place.parent
-        return (at, *reversed(steps))
+            if len(self._paths) >= MAX_PATHS:
+                self._paths.clear()
+            path = self._paths[type_id] = (*above, type_id if place.key is None else place.key)
+        return path
 
     def _find(self, item: Id) -> tuple[Runs, int] | None:
         runs = self._runs.get(item[0])
@@ -116,7 +121,7 @@ class Index:
         structs: dict[int, list[Struct]] = {}
         trimmed = False
         for client, group in update.structs.items():
-            left = self._behind(group)
+            left = self._behind(client, group)
             trimmed |= left is not group
             if left:
                 structs[client] = left
@@ -128,9 +133,10 @@ class Index:
                 ranges[client] = new
         return Update(structs, ranges) if trimmed else update
 
-    def _behind(self, group: list[Struct]) -> list[Struct]:
+    def _behind(self, client: int, group: list[Struct]) -> list[Struct]:
         """Structs behind what is known, without skips at the end, which bring nothing."""
-        known = self.clock(group[0].client)
+        runs = self._runs.get(client)
+        known = 0 if runs is None else runs.end
         if known <= group[0].clock and group[-1].content is not Content.SKIP:
             return group
         left = [struct if struct.clock >= known else struct.behind(known) for struct in group if struct.end > known]
@@ -141,6 +147,8 @@ class Index:
     def _new_ranges(self, client: int, ranges: list[Range] | Vector) -> list[Range] | Vector:
         spans = self._deleted.get(client)
         if spans is None:
+            return ranges
+        if len(ranges) == 1 and isinstance(ranges, list) and spans.has_none_of(*ranges[0]):  # what is typed or set now
             return ranges
         lacking = spans.lacking(ranges)
         return ranges if isinstance(ranges, list) and lacking == ranges else lacking
@@ -198,6 +206,10 @@ class Index:
                 found += self._hit(client, clock, clock + length, reading)
         return found
 
+    def joined(self, update: Update) -> list[Write]:
+        """The writes of a trimmed update, up to its hole, with several values at one key."""
+        return self._read(update).joined
+
     def misfit(self, writes: Sequence[Write]) -> str | None:
         """Why the content of writes does not fit where it lies (rule G1), in words; None when all of it fits.
 
@@ -247,9 +259,24 @@ class Index:
         reading = self._reading
         if reading is None or reading.update is not update:
             reading = self._reading = Reading(update)
-            self._resolve(reading)
-            reading.hole = reading.hole or self._hole_in_deletes(update.ranges, reading.state)
+            if len(update.structs) > 1:
+                self._resolve(reading)
+            else:
+                self._resolve_alone(reading)
+            if reading.hole is None and update.ranges:
+                reading.hole = self._hole_in_deletes(update.ranges, reading.state)
         return reading
+
+    def _resolve_alone(self, reading: Reading) -> None:
+        """`_resolve` for one client's structs at most, which need no other order: nearly every update there is."""
+        for client, group in reading.update.structs.items():
+            state = reading.state
+            state[client] = self.clock(client)
+            for struct in group:
+                reading.hole = self._missing(struct, state)
+                if reading.hole is not None:
+                    return
+                reading.take(self._placed(struct, reading))
 
     def _resolve(self, reading: Reading) -> None:
         """Yjs' order of integration: a struct that refers to another client's waits until that one is in."""
@@ -325,11 +352,12 @@ class Index:
         return Write((struct.client, struct.clock), struct.length, parent, key, struct.content, struct)
 
     def _locate(self, item: Id, reading: Reading) -> tuple[str | Id | None, str | None]:
-        found = self._find(item)
-        if found is None:
-            write = reading.find(*item)
+        client, clock = item
+        runs = self._runs.get(client)
+        if runs is None or clock >= runs.end:
+            write = reading.find(client, clock)
             return (None, None) if write is None else (write.parent, write.key)
-        return self._tables.location(*found[0].place(found[1])) or (None, None)
+        return self._tables.names(*runs.place(runs.find(clock)))
 
     def _kind(self, item: Id, reading: Reading) -> int:
         found = self._find(item)
@@ -342,7 +370,7 @@ class Index:
         runs = self._runs.get(client)
         if runs is not None and clock < runs.end:
             for run, start, length in runs.between(clock, min(end, runs.end)):
-                parent, key = self._tables.location(*runs.place(run)) or (None, None)
+                parent, key = self._tables.names(*runs.place(run))
                 content, type_ref = content_of(runs.kinds[run])
                 yield Erased(client, start, length, parent, key, content, type_ref, fresh=False)
             clock = runs.end
@@ -355,10 +383,10 @@ class Index:
     # --- what fits -----------------------------------------------------------------------------------------------
 
     def _misfit(self, write: Write, reading: Reading, roots: dict[str, int]) -> str | None:
-        parent, struct = write.parent, write.struct
-        fitting = holders(write.content, write.key, type_ref_of(write))
+        _, _, parent, key, content, struct = write
+        fitting = holders(content, key, struct.value() if content is Content.TYPE else None)
         if isinstance(parent, str):
-            held = roots.get(parent, self._root(parent))
+            held = roots[parent] if parent in roots else self._root(parent)
             if not held:
                 return f"expected one of the roots {sorted(self._roots)}, got {parent!r}"
             roots[parent] = held & fitting

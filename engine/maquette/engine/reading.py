@@ -53,31 +53,39 @@ class Erased(NamedTuple):
 class Reading:
     """One update as the index sees it: its writes, each behind all that it refers to, and the hole that stops them."""
 
-    __slots__ = ("_clocks", "_groups", "hole", "pairs", "state", "update", "writes")
+    __slots__ = ("_clocks", "_groups", "hole", "joined", "pairs", "state", "update", "writes")
 
     def __init__(self, update: Update) -> None:
         self.update = update
         self.hole: Hole | None = None
         self.state: dict[int, int] = {}  # the next clock of each client that the update brings structs of
         self.writes: list[Write] = []
+        self.joined: list[Write] = []  # those with several values at one key
         self.pairs: dict[int, array[int]] = {}
         self._groups: dict[int, list[Write]] = {client: [] for client in update.structs}
-        self._clocks: dict[int, list[int]] = {client: [] for client in update.structs}
+        self._clocks: dict[int, list[int]] = {}  # of groups that were searched
 
     def take(self, write: Write) -> None:
-        client, clock = write.id
-        self.state[client] = clock + write.length
+        id_, length, _, key, content, struct = write
+        client, clock = id_
+        self.state[client] = clock + length
         self.writes.append(write)
-        self._clocks[client].append(clock)
         self._groups[client].append(write)
-        if write.content is Content.STRING:
-            take_pairs(self.pairs, client, low_surrogates(write.struct.value(), clock))
+        if content is Content.STRING:
+            text = struct.value()
+            if not text.isascii():
+                take_pairs(self.pairs, client, low_surrogates(text, clock))
+        elif length > 1 and key is not None and (content is Content.ANY or content is Content.JSON):
+            self.joined.append(write)
 
     def find(self, client: int, clock: int) -> Write | None:
-        clocks = self._clocks.get(client)
-        if not clocks or not clocks[0] <= clock < self.state[client]:
+        group = self._groups.get(client)
+        if not group or not group[0].id[1] <= clock < self.state[client]:
             return None
-        return self._groups[client][bisect_right(clocks, clock) - 1]
+        clocks = self._clocks.setdefault(client, [])
+        if len(clocks) < len(group):
+            clocks.extend([write.id[1] for write in group[len(clocks) :]])
+        return group[bisect_right(clocks, clock) - 1]
 
 
 def type_ref_of(write: Write) -> int | None:

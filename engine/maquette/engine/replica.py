@@ -12,9 +12,10 @@ Rule 4: a refused edit is blanked and deleted, and what it overwrote is written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -157,7 +158,10 @@ class Replica:
 
         Raises MalformedUpdate and LimitExceeded for what is no update, ReplicaBroken when the replica is lost.
         """
-        update, _foreign = cut(read_update(data, limits), lambda client: self.claims.admits(client, op.actor.id, own))
+        update = read_update(data, limits)
+        foreign = self.claims.foreign(update.structs, op.actor.id, own)
+        if foreign:
+            update, _ = cut(update, lambda client: client not in foreign)
         if self.size + len(data) > limits.document and self.index.trim(update).structs:  # who only deletes may
             return Denied(
                 f"expected at most {limits.document} bytes in a document, this has {self.size} and the update "
@@ -194,23 +198,35 @@ class Replica:
 
     def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Outcome:
         read = self._edits(writes, update)
-        with self.doc.transaction():
+        with self._reading(read.found):
             verdicts = self.memory.judge(op, read.found, self)
-        lent = {client for client in update.structs if client != own and not self.claims.is_announced(client)}
-        others = {id_[0] for verdict in verdicts if verdict.foreign for id_ in verdict.edit.structs} & lent
+        others = self._others(verdicts, update, own) if verdicts else ()
         if others:  # another tab's, who has not come back yet: their owner brings them
             return self._judge(op, cut(update, lambda client: client not in others)[0], own)
         judged = _Judged(verdicts, *(with_inner(verdicts, read.found) if verdicts else (read.found, [])))
-        reversal = Reversal(judged.refused, Holder(self.shared, self.memory.element, self.index.is_deleted))
-        if reversal.excess:
+        reversal = self._reversal(judged.refused) if verdicts else None
+        if reversal is not None and reversal.excess:
             return Denied(f"expected an op with at most {MAX_RESTORED} edits that have to be undone, got more")
-        dead = dead_structs(writes, judged.refused, read.hidden if self.kind.roots is not None else ())
-        with _or_broken():
+        hidden = read.hidden if self.kind.roots is not None else ()
+        dead = dead_structs(writes, judged.refused, hidden) if judged.refused or hidden else ()
+        with _OR_BROKEN:
             done = self._take(op, blanked(update, dead) if dead else update, judged, reversal)
         self.claims.bring(update.structs, op.actor.id, own)
         return done
 
-    def _take(self, op: Op, update: Update, judged: _Judged, reversal: Reversal) -> Integrated:
+    def _reversal(self, refused: Sequence[Edit]) -> Reversal:
+        return Reversal(refused, Holder(self.shared, self.memory.element, self.index.is_deleted))
+
+    def _others(self, verdicts: Sequence[Verdict], update: Update, own: int | None) -> set[int]:
+        """The clients, announced by nobody, in whose name somebody else's edits came."""
+        lent = {client for client in update.structs if client != own and not self.claims.is_announced(client)}
+        return {id_[0] for verdict in verdicts if verdict.foreign for id_ in verdict.edit.structs} & lent
+
+    def _reading(self, edits: Sequence[Edit]) -> AbstractContextManager[object]:
+        """One transaction for all that a kind reads about `edits`; a single one reads too little to be worth it."""
+        return self.doc.transaction() if len(edits) > 1 else _NO_TRANSACTION
+
+    def _take(self, op: Op, update: Update, judged: _Judged, reversal: Reversal | None) -> Integrated:
         self.memory.learn(judged.admitted)
         whole, encoded = update, self._apply(update)
         finished, added = None, list[Edit]()
@@ -218,7 +234,7 @@ class Replica:
             finished, added = self._write(lambda: self.memory.finish(op, judged.admitted, self))
         restored, again = self._write(reversal.write) if reversal else (None, [])
         effective = [*judged.admitted, *added]  # what is refused and restored did nothing
-        with self.doc.transaction():  # one for all that is read
+        with self._reading(effective):
             changes = self.memory.describe(effective, self)
         self.memory.settle([*effective, *judged.refused, *again], changes)
         for part in (finished, restored):
@@ -226,8 +242,8 @@ class Replica:
         return Integrated(
             encoded if whole is update else whole.encode(),
             changes,
-            told(judged.verdicts, lambda verdict: verdict.reason),
-            told(judged.verdicts, lambda verdict: verdict.rule),
+            told(judged.verdicts, lambda verdict: verdict.reason) if judged.verdicts else (),
+            told(judged.verdicts, lambda verdict: verdict.rule) if judged.verdicts else (),
             None if finished is None and restored is None else self.doc.client_id,
         )
 
@@ -235,7 +251,7 @@ class Replica:
         """What the owner repairs by an op of its own, applied; None when nothing is broken."""
         if not self.memory.is_broken():
             return None
-        with _or_broken():
+        with _OR_BROKEN:
             self._paths.clear()
             update, found = self._write(lambda: self.memory.repair(self))
             if update is None:
@@ -246,7 +262,7 @@ class Replica:
 
     def adopt(self, update: Update) -> Integrated:
         """Take in, unjudged, content that the server brings into an empty document."""
-        with _or_broken():
+        with _OR_BROKEN:
             found = self._edits(self.index.writes(update), update).found
             self.memory.learn(found)
             self._apply(update)
@@ -286,7 +302,7 @@ class Replica:
             self.doc.apply_update(encoded)
         finally:
             self._applying = False
-        if self._deleted != _NO_DELETES:
+        if self._deleted != _NO_DELETES and self._deleted != update.said:
             self.index.note_deletes(self._deleted)
         return encoded
 
@@ -330,7 +346,7 @@ class Replica:
 
     def replay(self, event: Event) -> None:
         """Take in an event of the log, as it was integrated. Raises ReplicaBroken."""
-        with _or_broken():
+        with _OR_BROKEN:
             update = read_update(event.data["update"], UNLIMITED)
             found = self._edits(self.index.writes(update), update).found
             self.memory.learn(found)
@@ -349,7 +365,7 @@ UNLIMITED = Limits(bytes=1 << 32, structs=1 << 32, clients=1 << 32, deletes=1 <<
 """The log holds what was admitted under the limits of its day; tightening them must not shut a document."""
 
 _NO_DELETES = b"\x00"
-_PLAIN = frozenset((Content.ANY, Content.JSON))
+_NO_TRANSACTION = nullcontext()
 
 
 def _many_at_a_key(index: Index, update: Update) -> str | None:
@@ -357,11 +373,7 @@ def _many_at_a_key(index: Index, update: Update) -> str | None:
 
     Values that were overwritten and that an UndoManager keeps are joined to one struct; all of them are deleted.
     """
-    many = [
-        write
-        for write in index.writes(update)
-        if write.key is not None and write.length > 1 and write.content in _PLAIN
-    ]
+    many = index.joined(update)
     gone = {(item.client, item.clock, item.length) for item in index.erased(update)} if many else set()
     for write in many:
         if (*write.id, write.length) not in gone:
@@ -369,12 +381,18 @@ def _many_at_a_key(index: Index, update: Update) -> str | None:
     return None
 
 
-@contextmanager
-def _or_broken() -> Iterator[None]:
+class _OrBroken:
     """Whatever fails once the replica has changed makes it useless: it may differ from the log."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, ReplicaBroken):
-        raise
-    except BaseException as error:  # pycrdt's PanicException is no Exception
-        raise ReplicaBroken(f"expected the replica to take a judged update, got {error!r}") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # pycrdt's PanicException is no Exception
+        if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit, ReplicaBroken)):
+            raise ReplicaBroken(f"expected the replica to take a judged update, got {error!r}") from error
+
+
+_OR_BROKEN = _OrBroken()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maquette.engine.contents import CONTENTS
 from maquette.engine.deletes import Range, Vector
 from maquette.engine.errors import InvalidInput
 from maquette.engine.update import Content, Id
@@ -54,10 +55,15 @@ class Tables:
 
     def location(self, source: int, clock: int, key: int) -> Location | None:
         """The inverse of `place`."""
+        parent, name = self.names(source, clock, key)
+        return None if parent is None else Location(parent, name)
+
+    def names(self, source: int, clock: int, key: int) -> tuple[str | Id | None, str | None]:
+        """`location` as (parent, key); (None, None) for nowhere."""
         name = self.sources[source]
         if name is None:
-            return None
-        return Location(name if isinstance(name, str) else (name, clock), self.keys[key])
+            return None, None
+        return name if isinstance(name, str) else (name, clock), self.keys[key]
 
 
 class Runs:
@@ -153,6 +159,11 @@ class Spans:
         starts[first:last] = array("I", (start,))
         ends[first:last] = array("I", (end,))
 
+    def has_none_of(self, start: int, length: int) -> bool:
+        """Whether all of `length` clocks from `start` on are out."""
+        at = bisect_right(self.ends, start)
+        return at == len(self.starts) or self.starts[at] >= start + length
+
     def lacking(self, ranges: list[Range] | Vector) -> list[Range]:
         """The parts of `ranges` that are not in this set."""
         if not isinstance(ranges, list):
@@ -211,5 +222,5 @@ def unpack(packed: bytes) -> array[int]:
 
 def content_of(kind: int) -> tuple[Content, int | None]:
     """The content of a kind, and the type ref when it is a type."""
-    content = Content(kind & 15)
+    content = CONTENTS[kind & 15]
     return content, kind >> 4 if content is Content.TYPE else None

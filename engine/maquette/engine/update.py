@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from struct import error as OutOfBytes  # noqa: N812 - what `unpack_from` raises
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from maquette.engine.contents import DEFAULT_LIMITS, READERS, Content, Limits
+from maquette.engine.contents import CONTENTS, DEFAULT_LIMITS, READERS, Content, Limits
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, read_deletes, unite, write_deletes
 from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
 from maquette.engine.varints import read_any, read_string, read_varint, write_string, write_varint
@@ -49,10 +49,11 @@ Id: TypeAlias = tuple[int, int]
 """(client, clock): the name of one unit of content, for as long as the epoch lasts."""
 
 
-_CONTENTS = tuple(Content)
 _WITHOUT_CONTENT = frozenset((Content.GC, Content.DELETED, Content.SKIP))
 
 _ORIGIN, _RIGHT_ORIGIN, _KEY = 0x80, 0x40, 0x20
+_SHORT = 64
+"""Bytes of a delete set that are compared rather than written again; a whole one is not worth the time (rule D2)."""
 
 
 @dataclass(slots=True)
@@ -153,6 +154,10 @@ class Update:
     structs: dict[int, list[Struct]]
     ranges: Deletes
     """The delete set as read: long lists of ranges are vectors."""
+    _read: bytes | None = field(default=None, compare=False, repr=False)
+    """The bytes that it was read from, where `encode` would make the same again."""
+    said: bytes | None = field(default=None, compare=False, repr=False)
+    """The bytes of the delete set, where they are known without writing them."""
 
     @property
     def deletes(self) -> dict[int, list[Range]]:
@@ -166,6 +171,9 @@ class Update:
 
     def encode(self) -> bytes:
         """The update in Yjs v1: clients descending, each struct's bytes as they were read."""
+        return self._joined() if self._read is None else self._read
+
+    def _joined(self) -> bytes:
         parts = [write_varint(len(self.structs))]
         for client in sorted(self.structs, reverse=True):
             structs = self.structs[client]
@@ -184,20 +192,31 @@ def read_update(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Update:
         raise LimitExceeded("bytes", limits.bytes, len(data))
     try:
         structs, pos = _read_structs(data, limits)
-        return Update(structs, read_deletes(data, pos, limits.deletes))
+        ranges = read_deletes(data, pos, limits.deletes)
     except (IndexError, OutOfBytes):
         raise MalformedUpdate(len(data), "more bytes", "the end of the update") from None
+    if len(structs) > 1 or data[0] != len(structs) or len(data) - pos > _SHORT:
+        return Update(structs, ranges)
+    said = write_deletes(ranges)
+    if len(said) != len(data) - pos or not data.endswith(said):
+        return Update(structs, ranges)
+    return Update(structs, ranges, data, said)  # integers are in their shortest form, and structs keep their bytes
 
 
 def _read_structs(data: bytes, limits: Limits) -> tuple[dict[int, list[Struct]], int]:
     structs: dict[int, list[Struct]] = {}
-    groups, pos = read_varint(data, 0)
+    groups, pos = data[0], 1
+    if groups > 127:
+        groups, pos = read_varint(data, 0)
     if groups > limits.clients:
         raise LimitExceeded("clients", limits.clients, groups)
     left = limits.structs
     for _ in range(groups):
         start = pos
-        count, pos = read_varint(data, pos)
+        count = data[pos]
+        pos += 1
+        if count > 127:
+            count, pos = read_varint(data, start)
         left -= count
         if left < 0:
             raise LimitExceeded("structs", limits.structs, limits.structs - left)
@@ -226,7 +245,7 @@ def _read_group(
                 raise MalformedUpdate(pos, f"no flags on a struct of kind {kind}", hex(info))
             length, pos = read_varint(data, pos + 1)
             item = Struct(
-                client, clock, length, _CONTENTS[kind], None, None, None, None, None, data, start, start + 1, pos
+                client, clock, length, CONTENTS[kind], None, None, None, None, None, data, start, start + 1, pos
             )  # fmt: skip
         else:
             item = _read_item(data, pos, client, clock, mine, limits)
@@ -266,7 +285,7 @@ def _read_item(data: bytes, start: int, client: int, clock: int, mine: bytes, li
     body = pos
     length, value, pos = READERS[kind](data, pos, limits)
     return Struct(
-        client, clock, length, _CONTENTS[kind], origin, right_origin, parent, key, value, data, start, body, pos
+        client, clock, length, CONTENTS[kind], origin, right_origin, parent, key, value, data, start, body, pos
     )
 
 

@@ -11,6 +11,7 @@ bytes could differ, a peer could show the gate one update and pycrdt another.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from struct import unpack_from
 from typing import Any
 
@@ -49,6 +50,17 @@ def write_varint(value: int) -> bytes:
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)
+    return bytes(out)
+
+
+def write_varints(values: Iterable[int]) -> bytes:
+    """`write_varint` of each, one behind the other."""
+    out = bytearray()
+    for value in values:
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        out.append(value)
     return bytes(out)
 
 
