@@ -7,6 +7,8 @@ from typing import Any
 
 import pycrdt
 import pytest
+from tests.support import wire
+from tests.support.live import items
 
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
@@ -97,3 +99,33 @@ async def test_d3_five_hundred_turns_cost_seconds_at_most() -> None:
             document.submit(actor, lambda: Role.EDITOR, doc.get_update(), doc.client_id)
         assert time.process_time() - before < 10
         assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "12" * 500
+
+
+def overwritten(own: int, other: int, theirs: int) -> bytes:
+    """Three values at one key, joined to one struct and deleted as Yjs' UndoManager keeps them, then one that counts;
+    and an element behind one of the `other` tab's."""
+    kept = wire.plain(wire.ONE, wire.ONE, wire.ONE, parent="map", key=f"k{own}")
+    newest = wire.plain(wire.NULL, origin=(own, 2))
+    behind = wire.plain(wire.ONE, origin=(other, theirs))
+    return wire.update(wire.group(own, 0, kept, newest, wire.plain(wire.ONE, parent="list"), behind),
+                       deletes={own: [(0, 3)]})  # fmt: skip
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_d3_values_that_an_undo_manager_keeps_let_nobody_wait_for_ever(settled: bool) -> None:
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        for actor, client in ((ANN, 1), (BEN, 2)):
+            document.replica.claims.announce(client, actor.id)
+        first = document.submit(ANN, lambda: Role.EDITOR, overwritten(1, 2, 4), 1)
+        assert first.hole is not None
+        if settled:
+            await engine.settle()
+        second = document.submit(BEN, lambda: Role.EDITOR, overwritten(2, 1, 4), 2)
+        for receipt in (first, second):
+            await receipt.wait()
+            assert (receipt.denied, receipt.refused) == (None, ())
+        assert document.replica.doc.get("map", type=pycrdt.Map).to_py() == {"k1": None, "k2": None}
+        again = await engine.replica(space, space.record.documents["text:notes"], 1)
+        assert items(again) == items(document.replica)

@@ -11,8 +11,8 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 
+from tests.fuzz.became import Became
 from tests.fuzz.campaign import TARGETS, Finding, attack, run_round
 
 
@@ -21,7 +21,8 @@ def main() -> int:
     asked = _arguments()
     if asked.round:
         name, seed, count, *last = asked.round
-        sys.stdout.write(json.dumps(attack(name, int(seed), int(count), last[0] if last else None)))
+        became = attack(name, int(seed), int(count), last[0] if last else None)
+        sys.stdout.write(json.dumps([became.fates, became.echoes]))
         return 0
     names = asked.targets or list(TARGETS)
     share = None if asked.count else asked.seconds / len(names)
@@ -44,18 +45,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def _siege(name: str, seed: int, count: int | None, seconds: float | None) -> int:
-    start, fates, first = time.monotonic(), Counter[str](), seed
+    start, became, first = time.monotonic(), Became(), seed
     size = TARGETS[name].round
-    while (count is not None and fates.total() < count) or (seconds is not None and time.monotonic() - start < seconds):
+    while (count is not None and became.total < count) or (seconds is not None and time.monotonic() - start < seconds):
         try:
-            fates += run_round(name, seed, size if count is None else min(size, count - fates.total()))
+            became.add(run_round(name, seed, size if count is None else min(size, count - became.total)))
         except Finding as finding:
             sys.stdout.write(f"{finding}\n")
             return 1
         seed += 1
     took = time.monotonic() - start
-    said = ", ".join(f"{number} {fate}" for fate, number in fates.most_common())
-    sys.stdout.write(f"{name}: {fates.total()} inputs, seeds {first}–{seed - 1}, {took:.0f} s: {said}\n")
+    sys.stdout.write(f"{name}: {became.total} inputs, seeds {first}–{seed - 1}, {took:.0f} s: {became}\n")
     sys.stdout.flush()
     return 0
 

@@ -106,10 +106,10 @@ class Besieged:
         content = whole(replica.doc)
         for peer in self.honest:
             assert whole(peer.doc) == content
-            _read(peer.doc, replica)
+            read_back(peer.doc, replica)
         newcomer: Doc[Any] = Doc()
         newcomer.apply_update(replica.diff(b"\0"))
-        _read(newcomer, replica)
+        read_back(newcomer, replica)
         again = await replayed(self.document)
         assert whole(again.doc) == content
         assert again.revision == replica.revision
@@ -159,7 +159,7 @@ def _fate(receipt: Receipt, moved: bool) -> str:
     return "applied" if moved else "nothing new"
 
 
-def _read(doc: Doc[Any], replica: Replica) -> None:
+def read_back(doc: Doc[Any], replica: Replica) -> None:
     """Read all roots as their types, as an application does."""
     for name, mask in replica.index._roots.items():
         for ref, type_ in enumerate(TYPES):

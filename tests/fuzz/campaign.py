@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from random import Random
 
+from tests.fuzz.became import Became
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROUND_SECONDS = 120
 """After so long a round hangs: it takes a tenth of that on two busy cores."""
@@ -27,7 +29,7 @@ ROOM = 1 << 16
 SHOWN = 2_000
 
 Note = Callable[[bytes], None]
-Attack = Callable[[Random, int, Note], Awaitable[Counter[str]]]
+Attack = Callable[[Random, int, Note], Awaitable[Became]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Target:
 
     function: str
     round: int
+    options: tuple[str, ...] = ("-X", "dev")
+    """Of the interpreter."""
 
     def load(self) -> Attack:
         module, _, name = self.function.partition(":")
@@ -46,6 +50,7 @@ class Target:
 TARGETS: Mapping[str, Target] = {
     "updates": Target("tests.fuzz.updates:besiege", 5_000),
     "sockets": Target("tests.fuzz.sockets:storm", 1_000),
+    "served": Target("tests.fuzz.served:lay_siege", 4_000, ()),  # asyncio's debugging takes more than the server
     "tokens": Target("tests.fuzz.tokens:forge", 5_000),
     "rest": Target("tests.fuzz.rest:call", 500),
     "files": Target("tests.fuzz.files:import_broken", 500),
@@ -56,9 +61,10 @@ class Finding(AssertionError):
     """A round that failed. The message repeats it."""
 
 
-def run_round(name: str, seed: int, count: int) -> Counter[str]:
+def run_round(name: str, seed: int, count: int) -> Became:
     """What became of at least `count` inputs. Raises Finding."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.fuzz", "--round", name, str(seed), str(count)]
+    options = [*TARGETS[name].options, "-W", "error"]
+    command = [sys.executable, *options, "-m", "tests.fuzz", "--round", name, str(seed), str(count)]
     with tempfile.NamedTemporaryFile() as last:
         last.write(bytes(ROOM))
         last.flush()
@@ -70,7 +76,8 @@ def run_round(name: str, seed: int, count: int) -> Counter[str]:
             raise Finding(_told(name, seed, count, last.name, f"no end within {ROUND_SECONDS} s")) from error
         if done.returncode != 0:
             raise Finding(_told(name, seed, count, last.name, f"exit code {done.returncode}\n{done.stderr[-6_000:]}"))
-    return Counter(json.loads(done.stdout))
+    fates, echoes = json.loads(done.stdout)
+    return Became(Counter(fates), echoes)
 
 
 def _told(name: str, seed: int, count: int, last: str, got: str) -> str:
@@ -83,7 +90,7 @@ def _told(name: str, seed: int, count: int, last: str, got: str) -> str:
     )
 
 
-def attack(name: str, seed: int, count: int, last: str | None) -> Counter[str]:
+def attack(name: str, seed: int, count: int, last: str | None) -> Became:
     """One round in this process. What it is at goes to the file `last`, where it outlives us."""
     faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
     target = TARGETS[name].load()
@@ -98,5 +105,5 @@ def attack(name: str, seed: int, count: int, last: str | None) -> Counter[str]:
         return asyncio.run(_run(target, seed, count, note))
 
 
-async def _run(target: Attack, seed: int, count: int, note: Note) -> Counter[str]:
+async def _run(target: Attack, seed: int, count: int, note: Note) -> Became:
     return await target(Random(seed), count, note)

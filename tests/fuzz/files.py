@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
+from tests.fuzz.became import Became
 from tests.fuzz.besieged import assert_same_index, whole
 from tests.support import gltf
 from tests.support.assault import mutated as flipped
@@ -85,7 +86,7 @@ def _bytes(data: bytes, random: Random, chance: float) -> bytes:
 MAKERS = (broken_model, broken_model, broken_irc, broken_lines)
 
 
-async def import_broken(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+async def import_broken(random: Random, count: int, note: Callable[[bytes], None]) -> Became:
     """Import `count` files."""
     fates: Counter[str] = Counter()
     while fates.total() < count:
@@ -95,7 +96,7 @@ async def import_broken(random: Random, count: int, note: Callable[[bytes], None
                 note(name.encode() + b" " + data)
                 fates[await _import(space, name, data)] += 1
             await _check(space)
-    return fates
+    return Became(fates)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
+from tests.fuzz.became import Became
 from tests.support.api import PROBLEM, Api, serving
 
 from maquette.server.limits import LimitTable, TenantLimits
@@ -76,7 +77,7 @@ async def _furnished(api: Api, tenants: Sequence[str]) -> dict[str, list[str]]:
     return names
 
 
-async def call(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+async def call(random: Random, count: int, note: Callable[[bytes], None]) -> Became:
     """Send about `count` requests."""
     fates: Counter[str] = Counter()
     async with _house() as house:
@@ -90,7 +91,7 @@ async def call(random: Random, count: int, note: Callable[[bytes], None]) -> Cou
             await house.api.runner.wait_for(await house.api.engine.log.head(), 20)
             assert await house.content("t1") == before, "a request of t2 changed something of t1"
             assert [await house.api.runner.parked(name) for name in house.api.runner.names] == [[], []]
-    return fates
+    return Became(fates)
 
 
 @dataclass(slots=True)

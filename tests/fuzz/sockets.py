@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import pycrdt
+from tests.fuzz.became import Became
 from tests.fuzz.besieged import assert_same_index, whole
 from tests.fuzz.hostile import hostile
 from tests.fuzz.mutants import EXTREMES
@@ -73,13 +74,13 @@ class Room:
 
     @property
     def ground(self) -> Ground:
-        return Ground(self.document, [self.ann.doc.client_id, self.ben.doc.client_id])
+        return Ground(self.document.replica, [self.ann.doc.client_id, self.ben.doc.client_id])
 
     async def go_on(self) -> None:
         """Ann writes, Ben and she herself see it, and both hold what the server holds."""
         self.edits += 1
         name = f"h{self.edits}"
-        await self.ann.edit(lambda: _write(self.ann.doc, self.document.replica.kind.name, name, _actor(self.ann)))
+        await self.ann.edit(lambda: write(self.ann.doc, self.document.replica.kind.name, name, _actor(self.ann)))
         for one in (self.ann, self.ben):
             await one.send(SyncStep1(one.doc.get_state()))  # its answer comes behind everything before it
             await one.expect(SyncStep2)
@@ -97,7 +98,7 @@ class Room:
         one.seen[:] = [said for said in one.seen if isinstance(said, AwarenessUpdate) and _actor_in(one, said)][-1:]
 
 
-def _write(doc: pycrdt.Doc[Any], kind: str, name: str, actor: str) -> None:
+def write(doc: pycrdt.Doc[Any], kind: str, name: str, actor: str) -> None:
     if kind == "scene":
         doc.get("nodes", type=pycrdt.Map)[name] = node()
     elif kind == "chat":
@@ -157,7 +158,7 @@ class Invader:
         )
         return self.random.choice(
             (
-                SyncStep1(self.random.choice((vector, b"\0", self.attacker.ground.document.replica.state_vector()))),
+                SyncStep1(self.random.choice((vector, b"\0", self.attacker.ground.replica.state_vector()))),
                 SyncStep2(self.random.choice(self.attacker.corpus)),
                 SyncUpdate(hostile(self.attacker.aim())),
                 AwarenessUpdate((self._state(),)),
@@ -222,7 +223,7 @@ def no_faults() -> Iterator[None]:
     assert found == []
 
 
-async def storm(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+async def storm(random: Random, count: int, note: Callable[[bytes], None]) -> Became:
     """Send `count` frames or a few more over connections of `PER_CONNECTION`."""
     fates: Counter[str] = Counter()
     async with _rooms() as (server, rooms):
@@ -238,7 +239,7 @@ async def storm(random: Random, count: int, note: Callable[[bytes], None]) -> Co
                     await room.go_on()
             for room in rooms:
                 await _check(room)
-    return Counter({fate: number * PER_CONNECTION for fate, number in fates.items()})
+    return Became(Counter({fate: number * PER_CONNECTION for fate, number in fates.items()}))
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.fuzz.became import Became
 from tests.support.api import Api, serving
 from tests.support.values import mutated
 
@@ -112,7 +113,7 @@ def _read(part: str) -> dict[str, Any]:
     return found
 
 
-async def forge(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+async def forge(random: Random, count: int, note: Callable[[bytes], None]) -> Became:
     """Try `count` tokens."""
     fates: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +129,7 @@ async def forge(random: Random, count: int, note: Callable[[bytes], None]) -> Co
                     _check(session, forger if tamper else None)
                 if random.random() < OVER_HTTP:
                     await _ask(api, token, session, fates)
-    return fates
+    return Became(fates)
 
 
 def verified(keyring: Keyring, token: str) -> Session | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.fuzz.became import Became
 from tests.fuzz.besieged import KINDS, Besieged, session
 from tests.fuzz.hostile import Aim, hostile
 from tests.fuzz.mutants import mutant
@@ -20,11 +21,11 @@ from tests.support.crowd import ROOTS, Crowd
 from tests.support.live import Peer
 from tests.support.wire import Id
 
-from maquette.engine.document import Document
 from maquette.engine.events import Actor
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.text import TEXT
+from maquette.engine.replica import Replica
 from maquette.engine.roles import Role
 
 BATCH = 50
@@ -35,18 +36,18 @@ BATCHES = 4
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The document that is attacked, and the client ids of the honest in it."""
+    """What an attacker knows: the document that is attacked, and the client ids of the honest in it."""
 
-    document: Document
+    replica: Replica
     honest: Sequence[int]
 
     @property
     def kind(self) -> Kind:
-        return self.document.replica.kind
+        return self.replica.kind
 
     @property
     def index(self) -> Index:
-        return self.document.replica.index
+        return self.replica.index
 
     @property
     def roots(self) -> list[str]:
@@ -70,7 +71,7 @@ class Attacker:
             made = [data for _ in range(12) for data in crowd.step()]
         else:
             peer = Peer(self.actor.id, self.client)
-            peer.hear(self.ground.document.replica.diff(b"\0"))
+            peer.hear(self.ground.replica.diff(b"\0"))
             made = session(self.ground.kind, peer, self.random, 12)
         return made or [b"\0\0"]
 
@@ -96,20 +97,20 @@ class Attacker:
         return Aim(self.random, self.client, index.clock(self.client), self.ground.roots, victims, self.known())
 
 
-async def besiege(random: Random, count: int, note: Callable[[bytes], None]) -> Counter[str]:
+async def besiege(random: Random, count: int, note: Callable[[bytes], None]) -> Became:
     """Send at least `count` updates; `note` hears of each before it is sent."""
     fates: Counter[str] = Counter()
     while fates.total() < count:
         for kind in KINDS:
             fates += await _one(kind, random, note, populated=random.random() < 0.7)
-    return fates
+    return Became(fates)
 
 
 async def _one(kind: Kind, random: Random, note: Callable[[bytes], None], *, populated: bool) -> Counter[str]:
     besieged = Besieged(kind, random)
     if populated:
         await besieged.populate()
-    ground = Ground(besieged.document, [peer.client for peer in besieged.honest])
+    ground = Ground(besieged.document.replica, [peer.client for peer in besieged.honest])
     fates: Counter[str] = Counter()
     for number in range(BATCHES if populated else 1):
         client = random.choice((random.randrange(100, 2**7), random.randrange(2**32 - 9))) + number

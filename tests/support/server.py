@@ -40,12 +40,14 @@ class ServerFailed(AssertionError):
 class ServerProcess:
     """`maquette serve` over a folder, in a process of its own, killed at the end of an `async with`.
 
-    `start` again uses the same port; `port` is that of the first start, 0 for a free one.
+    `start` again uses the same port; `port` is that of the first start, 0 for a free one. Its stderr is added
+    to the file `stderr`.
     """
 
-    def __init__(self, folder: Path, *, dev: bool = True, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, dev: bool = True, port: int = 0, stderr: Path | None = None) -> None:
         self.folder = folder
         self.dev = dev
+        self._stderr = stderr or Path(os.devnull)
         self.port = port
         self.url = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -78,9 +80,10 @@ class ServerProcess:
         command = ["-m", "maquette.server.cli"] if file_limit is None else ["-c", LIMITED, str(file_limit)]
         options = ["--data", str(self.folder), "--port", str(self.port), *(["--dev"] if self.dev else [])]
         pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, "serve", *options, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
-        )
+        with self._stderr.open("ab") as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, "serve", *options, stdout=pipe, stderr=stderr
+            )
         assert self._process.stdout is not None
         line = (await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)).decode()
         if not line:

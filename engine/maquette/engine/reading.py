@@ -16,6 +16,8 @@ from maquette.engine.update import Content, Id, Struct, Update, low_surrogates
 
 Why: TypeAlias = Literal["clock", "origin", "right origin", "parent", "deletion"]
 
+_SEVERAL = (Content.ANY, Content.JSON, Content.STRING)
+
 
 @dataclass(frozen=True, slots=True)
 class Hole:
@@ -75,7 +77,7 @@ class Reading:
             text = struct.value()
             if not text.isascii():
                 take_pairs(self.pairs, client, low_surrogates(text, clock))
-        elif length > 1 and key is not None and (content is Content.ANY or content is Content.JSON):
+        if length > 1 and key is not None and content in _SEVERAL:
             self.joined.append(write)
 
     def find(self, client: int, clock: int) -> Write | None:

@@ -180,17 +180,26 @@ class Replica:
             )
         hole = self.index.hole(update)
         if hole is not None:
-            return self._begin(op, self.index.ready(update), own, hole)
+            return self._begin(op, self._ready(update), own, hole)
         writes = self.index.writes(update)
         misfit = self.index.misfit(writes) or _many_at_a_key(self.index, update)
         if misfit is not None:
             return Denied(misfit)
         return self._integrate(op, update, writes, own)
 
+    def _ready(self, update: Update) -> Update:
+        """What of an update with a hole can go in now; values that it overwrote itself come with their deletion."""
+        ready = self.index.ready(update)
+        gone: dict[int, list[tuple[int, int]]] = {}
+        for write in self.index.joined(ready):
+            if _covers(update.deletes.get(write.id[0], ()), write):
+                gone.setdefault(write.id[0], []).append((write.id[1], write.length))
+        return Update(ready.structs, {client: sorted(ranges) for client, ranges in gone.items()}) if gone else ready
+
     def _begin(self, op: Op, ready: Update, own: int | None, hole: Hole) -> Outcome:
         """Integrate what of an op with a hole can be."""
         if _many_at_a_key(self.index, ready):
-            return hole  # whether all but one of them are deleted, only the whole op tells
+            return hole  # they are not deleted: the whole op is denied once it can be judged
         outcome = hole if ready.is_empty else self._judge(op, ready, own)
         if isinstance(outcome, Integrated):
             return replace(outcome, hole=outcome.hole or hole)
@@ -366,6 +375,11 @@ UNLIMITED = Limits(bytes=1 << 32, structs=1 << 32, clients=1 << 32, deletes=1 <<
 
 _NO_DELETES = b"\x00"
 _NO_TRANSACTION = nullcontext()
+
+
+def _covers(ranges: Sequence[tuple[int, int]], write: Write) -> bool:
+    start, end = write.id[1], write.id[1] + write.length
+    return any(clock <= start and end <= clock + length for clock, length in ranges)
 
 
 def _many_at_a_key(index: Index, update: Update) -> str | None:

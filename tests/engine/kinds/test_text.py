@@ -37,6 +37,16 @@ async def test_what_lies_below_garbage_is_taken_and_tells_nothing() -> None:
     assert all(event.data["changes"] == [] for event in await events_of(document))
 
 
+async def test_g1_several_characters_at_a_key_are_denied_because_newcomers_would_not_see_them() -> None:
+    """An item behind some of them cuts them in two in a live replica; whoever joins later sees the last half alone."""
+    document = open_document(TEXT)
+    several, one = (wire.update(wire.group(9, 0, wire.text(text, parent="t", key="k"))) for text in ("abc", "a"))
+    done = await Peer("eve", 9).submit(document, several).wait()
+    assert "expected one value at key 'k'" in str(done.denied)
+    done = await Peer("eve", 9).submit(document, one).wait()
+    assert (done.denied, done.error) == (None, None)
+
+
 def test_d9_a_state_under_fresh_clients_shows_the_same() -> None:
     peers = [Peer(name, client) for name, client in (("ada", 5), ("ben", 2**31), ("cy", 900))]
     for _ in range(3):
