@@ -142,7 +142,7 @@ async def besieged_twins(kind: Kind, random: Random) -> Twins:
     twins = Twins(besieged)
     if random.random() < 0.8:
         await besieged.populate()
-    ground = Ground(besieged.document, [peer.client for peer in besieged.honest])
+    ground = Ground(besieged.document.replica, [peer.client for peer in besieged.honest])
     for number in range(2):
         client = random.choice((random.randrange(100, 2**7), random.randrange(2**32 - 9))) + number
         attacker = Attacker(ground, random, f"mallory{number}", client)
