@@ -22,7 +22,6 @@ from tests.support.live import (
     replayed,
 )
 
-from maquette.engine import document as documents
 from maquette.engine.document import Receipt
 from maquette.engine.errors import LogError, LogUnwritable
 from maquette.engine.kinds.chat import CHAT, MESSAGES
@@ -31,6 +30,7 @@ from maquette.engine.kinds.scene import NODES, SCENE
 from maquette.engine.kinds.text import TEXT
 from maquette.engine.roles import Role
 from maquette.engine.update import Limits, read_update
+from maquette.engine.waiting import MAX_WAITING
 
 
 def writer(text: str, client: int = 7, actor: str = "ada") -> Peer:
@@ -269,11 +269,11 @@ async def test_d3_a_long_chain_in_reverse_goes_in_at_once() -> None:
     document = open_document(TEXT)
     ada = Peer("ada", 7)
     text = ada.doc.get("t", type=Text)
-    made = steps_of(ada, [lambda: text.insert(0, "x")] * documents.MAX_WAITING)
+    made = steps_of(ada, [lambda: text.insert(0, "x")] * MAX_WAITING)
     receipts = [ada.submit(document, update) for update in reversed(made)]
     for receipt in receipts:
         assert (await receipt.wait()).denied is None
-    assert document.replica.doc.get("t", type=Text).to_py() == "x" * documents.MAX_WAITING
+    assert document.replica.doc.get("t", type=Text).to_py() == "x" * MAX_WAITING
 
 
 async def test_d3_what_waits_is_bounded_and_the_greediest_pays() -> None:
@@ -282,7 +282,7 @@ async def test_d3_what_waits_is_bounded_and_the_greediest_pays() -> None:
     text, junk = ada.doc.get("t", type=Text), mallory.doc.get("t", type=Text)
     [first, second] = steps_of(ada, [lambda: text.insert(0, "a"), lambda: text.insert(1, "b")])
     mine = ada.submit(document, second)
-    made = steps_of(mallory, [lambda: junk.insert(0, "x")] * (documents.MAX_WAITING + 40))
+    made = steps_of(mallory, [lambda: junk.insert(0, "x")] * (MAX_WAITING + 40))
     theirs = [mallory.submit(document, update) for update in made[1:]]
     denied = [receipt.denied for receipt in theirs if receipt.settled]
     assert len(denied) == 40

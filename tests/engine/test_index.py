@@ -124,10 +124,22 @@ def test_d2_a_skip_over_known_clocks_brings_nothing_and_stops_nothing() -> None:
         (update(group(6, 0, text("x", parent="t")), deletes={6: [(0, 2)]}), Hole(6, 1, "deletion")),
         (update(group(6, 0, text("x", parent="t")), group(5, 2, text("y", origin=(6, 1)))), Hole(6, 1, "origin")),
         (update(deletes={5: [(2 * n, 1) for n in range(300)]}), Hole(5, 2, "deletion")),
+        (update(deletes={5: [(1, 2**31)]}), Hole(5, 2, "deletion")),
+        (update(deletes={5: [(0, 1)], 6: [(0, 1)]}), Hole(6, 0, "deletion")),
     ],
 )
 def test_d3_a_hole_is_named(data: bytes, expected: Hole) -> None:
     assert hole(index_of(update(NODE)), data) == expected
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_d3_a_deletion_that_is_known_up_to_its_end_is_a_hole(count: int) -> None:
+    index = index_of(update(NODE), update(deletes={5: [(0, 1)]}))
+    index.add(read_update(update(group(5, 2, text("x" * 2 * count, parent="t")))))
+    ranges = [(2 * number, 1) for number in range(1, count)]
+    known = index.clock(5)
+    assert hole(index, update(deletes={5: [*ranges, (known - 2, 2)]})) is None
+    assert hole(index, update(deletes={5: [*ranges, (known - 2, 3)]})) == Hole(5, known, "deletion")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ import pytest
 from tests.support import wire
 from tests.support.live import items
 
+from maquette.engine import document as documents
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
 from maquette.engine.roles import Role
+from maquette.engine.update import Limits, Update, read_update
+from maquette.engine.waiting import MAX_WAITING
 
 ANN, BEN = Actor("ann"), Actor("ben")
 
@@ -85,6 +88,60 @@ async def test_d3_the_deletions_of_an_op_wait_with_its_rest() -> None:
         assert str(shown) == "1abc"
         document.submit(BEN, lambda: Role.EDITOR, ben.get_update(before), 2)
         assert str(shown) == str(mine) == "1ac2B"
+
+
+async def test_d3_an_op_that_comes_in_through_many_holes_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+
+    def noted(data: bytes, limits: Limits) -> Update:
+        read.append(data)
+        return read_update(data, limits)
+
+    monkeypatch.setattr(documents, "read_update", noted)
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        for actor, client in ((ANN, 1), (BEN, 2)):
+            document.replica.claims.announce(client, actor.id)
+        updates = [doc.get_update() for doc in tabs(20)]
+        for actor, data, client in ((BEN, updates[1], 2), (ANN, updates[0], 1)):
+            document.submit(actor, lambda: Role.EDITOR, data, client)
+        assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "12" * 20
+        assert read == updates[::-1]
+
+
+def chain(length: int) -> list[bytes]:
+    """Updates of as many clients, each of whom typed behind the letter of the one before."""
+    made: list[bytes] = []
+    before = pycrdt.Doc[Any]()
+    for client in range(1, length + 1):
+        doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=client)
+        doc.apply_update(before.get_update())
+        text = doc.get("notes", type=pycrdt.Text)
+        text.insert(len(text), "x")
+        made.append(doc.get_update(before.get_state()))
+        before = doc
+    return made
+
+
+async def in_reverse(length: int) -> float:
+    """The time that a chain takes whose first link comes last."""
+    async with await Engine.open() as engine:
+        space = await engine.create_space("dev", "demo", ANN)
+        document = await space.open("text:notes", create_as=ANN)
+        updates = chain(length)
+        started = time.process_time()
+        for data in reversed(updates):
+            document.submit(ANN, lambda: Role.EDITOR, data)
+        took = time.process_time() - started
+        assert str(document.replica.doc.get("notes", type=pycrdt.Text)) == "x" * length
+        return took
+
+
+async def test_d3_as_many_as_may_wait_cost_as_much_each_as_a_few() -> None:
+    few = min([await in_reverse(MAX_WAITING // 8) for _ in range(5)])
+    many = min([await in_reverse(MAX_WAITING) for _ in range(3)])
+    assert many < 2 * 8 * few  # were each looked at whenever another comes, it would be 8 * 8
 
 
 async def test_d3_five_hundred_turns_cost_seconds_at_most() -> None:

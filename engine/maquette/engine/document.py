@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -30,9 +30,8 @@ from maquette.engine.replica import Denied, Integrated, Nothing, Outcome, Replic
 from maquette.engine.roles import Role
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.engine.update import DEFAULT_LIMITS, Limits, read_update
+from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
 
-MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three
-MAX_WAITING_BYTES = 4 << 20
 _logger = logging.getLogger(__name__)
 
 
@@ -94,15 +93,6 @@ class Receipt:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    actor: Actor
-    role: Callable[[], Role]
-    data: bytes
-    own: int | None
-    receipt: Receipt
-
-
-@dataclass(slots=True)
 class _Pending:
     """An op between the replica and the disk."""
 
@@ -139,7 +129,7 @@ class Document:
         self._clock = clock
         self._pending: deque[_Pending] = deque()
         self._appends: set[asyncio.Future[Appended]] = set()
-        self._waiting: list[_Waiting] = []
+        self._waiting = Waiting()
         self._told_full = False
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -154,15 +144,15 @@ class Document:
         if self.error is not None:
             receipt.fail(self.error)
         else:
-            self._judge(_Waiting(actor, role, data, own, receipt))
+            self._judge(Submission(actor, role, data, own, receipt))
         return receipt
 
-    def _judge(self, op: _Waiting) -> None:
+    def _judge(self, op: Submission) -> None:
         self._take(op)
-        while self.error is None and (ready := self._next_ready()) is not None:
+        while self.error is None and (ready := self._waiting.next_ready(self.replica.index)) is not None:
             self._take(ready)
 
-    def _take(self, op: _Waiting) -> None:
+    def _take(self, op: Submission) -> None:
         receipt = op.receipt
         try:
             outcome = self._outcome(op)
@@ -188,11 +178,13 @@ class Document:
                 if outcome.hole is not None:
                     self._wait(op)
 
-    def _outcome(self, op: _Waiting) -> Outcome:
+    def _outcome(self, op: Submission) -> Outcome:
         if self.frozen is not None:  # what it knows already may come again; nothing else is looked at
             is_known = self.replica.index.trim(read_update(op.data, self.limits)).is_empty
             return Nothing() if is_known else Denied(str(self.frozen))
-        return self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits)
+        if op.read is None:
+            op.read = read_update(op.data, self.limits)
+        return self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits, op.read)
 
     def _fail(self, receipt: Receipt, error: Exception) -> None:
         if not isinstance(error, MaquetteError):
@@ -234,35 +226,18 @@ class Document:
 
     # --- waiting for holes -------------------------------------------------------------------------------------------
 
-    def _wait(self, op: _Waiting) -> None:
+    def _wait(self, op: Submission) -> None:
         if self.error is not None:
             op.receipt.fail(self.error)
             return
-        self._waiting.append(op)
-        while len(self._waiting) > MAX_WAITING or sum(len(one.data) for one in self._waiting) > MAX_WAITING_BYTES:
-            self._drop_one()
-
-    def _drop_one(self) -> None:
-        """Drop the oldest op of whoever lets most wait, so that nobody can push out what others wait for."""
-        share = Counter[str]()
-        for op in self._waiting:
-            share[op.actor.id] += len(op.data) + MAX_WAITING_BYTES // MAX_WAITING
-        greediest = max(share, key=lambda actor: share[actor])
-        oldest = next(op for op in self._waiting if op.actor.id == greediest)
-        self._waiting.remove(oldest)
-        oldest.receipt.denied = (
-            f"expected what this update builds on to arrive, got too much that waits: at most {MAX_WAITING} updates "
-            f"or {MAX_WAITING_BYTES} bytes"
-        )
-        oldest.receipt.settle(self.position)
-
-    def _next_ready(self) -> _Waiting | None:
-        """Take out an op whose hole is filled."""
-        for number, op in enumerate(self._waiting):
-            hole = op.receipt.hole
-            if hole is None or self.replica.index.clock(hole.client) > hole.clock:
-                return self._waiting.pop(number)
-        return None
+        if op.read is not None:
+            op.read = self.replica.index.trim(op.read)
+        for dropped in self._waiting.add(op):
+            dropped.receipt.denied = (
+                f"expected what this update builds on to arrive, got too much that waits: at most {MAX_WAITING} "
+                f"updates or {MAX_WAITING_BYTES} bytes"
+            )
+            dropped.receipt.settle(self.position)
 
     # --- commits -----------------------------------------------------------------------------------------------------
 
@@ -299,7 +274,7 @@ class Document:
         self.error = error
         self.on_full = None  # it holds this document: a cycle, which would keep the replica until the next collection
         pending, self._pending = self._pending, deque()
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting.clear()
         if self.on_lost is not None:
             self.on_lost(self)
         for receipt in [receipt for one in pending for receipt in one.receipts] + [op.receipt for op in waiting]:

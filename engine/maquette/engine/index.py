@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import zlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import msgpack
 
@@ -32,6 +34,7 @@ MAX_PATHS = 2_048  # kept, because where an item lies never changes; who edits, 
 MAX_CUTS = 8  # readings for `ready`: the tabs of one browser; more would be somebody who wants to cost time
 
 _FORMAT = 1
+_end_of = attrgetter("end")
 _GONE = frozenset((Content.GC, Content.DELETED))
 
 
@@ -42,7 +45,7 @@ class Index:
     follows from what was first put into it.
     """
 
-    __slots__ = ("_closed", "_deleted", "_pairs", "_paths", "_reading", "_roots", "_runs", "_tables")
+    __slots__ = ("_closed", "_deleted", "_pairs", "_paths", "_reading", "_roots", "_runs", "_tables", "grown")
 
     def __init__(self, roots: Mapping[str, int] | None = None) -> None:
         self._closed = roots is not None
@@ -51,6 +54,8 @@ class Index:
         self._deleted: dict[int, Spans] = {}
         self._pairs: dict[int, array[int]] = {}  # per client the clocks of low surrogates, in order
         self._tables = Tables()
+        self.grown: set[int] = set()
+        """The clients whose structs were added, until somebody takes them out: who waits for them can go on."""
         self._paths: dict[Id, tuple[str | Id, ...]] = {}
         self._reading: Reading | None = None  # of the update that was read last; every other question about it needs it
 
@@ -139,7 +144,9 @@ class Index:
         known = 0 if runs is None else runs.end
         if known <= group[0].clock and group[-1].content is not Content.SKIP:
             return group
-        left = [struct if struct.clock >= known else struct.behind(known) for struct in group if struct.end > known]
+        left = group[bisect_right(group, known, key=_end_of) :]
+        if left and left[0].clock < known:
+            left[0] = left[0].behind(known)
         while left and left[-1].content is Content.SKIP:
             left.pop()
         return left
@@ -178,7 +185,7 @@ class Index:
         state = self._read(part).state
         kept = {}
         for client, group in part.structs.items():
-            done = [struct for struct in group if struct.end <= state[client]]
+            done = group[: bisect_right(group, state[client], key=_end_of)]
             is_stuck = len(done) < len(group) and self._missing(group[len(done)], state) is not None
             kept[client] = done if is_stuck else group
         return {client: group for client, group in kept.items() if group}
@@ -239,6 +246,7 @@ class Index:
             self._delete(client, ranges)
         for client, clocks in reading.pairs.items():
             take_pairs(self._pairs, client, clocks)
+        self.grown.update(update.structs)
         self._reading = None
         if deletes is not None:
             self.note_deletes(deletes)

@@ -153,12 +153,13 @@ class Replica:
 
     # --- admitting -----------------------------------------------------------------------------------------------
 
-    def admit(self, op: Op, data: bytes, own: int | None, limits: Limits) -> Outcome:
+    def admit(self, op: Op, data: bytes, own: int | None, limits: Limits, read: Update | None = None) -> Outcome:
         """Judge `data` by `op.actor` over the connection with client id `own`; apply what is admitted.
 
+        `read` is `data`, when it was read before: an op with holes is tried again and again.
         Raises MalformedUpdate and LimitExceeded for what is no update, ReplicaBroken when the replica is lost.
         """
-        update = read_update(data, limits)
+        update = read_update(data, limits) if read is None else read
         foreign = self.claims.foreign(update.structs, op.actor.id, own)
         if foreign:
             update, _ = cut(update, lambda client: client not in foreign)
