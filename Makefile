@@ -43,7 +43,7 @@ spec: .venv/.stamp ## write into docs/spec.md which tests hold which rule
 fuzz: .venv/.stamp ## hostile input by chance: ARGS="--seconds 600" or ARGS="--count 200000 updates"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-crash: .venv/.stamp ## kills under load and power cuts: ARGS="--kills 200 --cuts 1000"
+crash: .venv/.stamp ## kills, power cuts and other troubles under load: ARGS="--kills 200 --cuts 1000 --errors 30"
 	$(BIN)/python -m tests.crash.run $(ARGS)
 
 bench: .venv/.stamp $(JS)/node_modules/.stamp ## the figures of docs/benchmarks.md

@@ -65,6 +65,8 @@ async def read_archive(folder: Path) -> Archive:
     archive = Archive()
     async with await Engine.open_readonly(folder, snapshots=False) as engine:
         archive.head = await engine.log.head()
+        times = [event.time for event in await collected(engine.log.read_all())]
+        assert times == sorted(times), "expected times that never decrease"
         await _check_projections(engine.log, folder)
         try:
             space = await engine.space(TENANT, SPACE)

@@ -51,6 +51,12 @@ class Evidence:
         async with self.came:
             self.came.notify_all()
 
+    async def more(self, number: int) -> None:
+        """Wait until so much more of it has come."""
+        until = self.count + number
+        async with self.came:
+            await self.came.wait_for(lambda: self.count >= until)
+
     async def state(self, document: str, update: bytes) -> None:
         """A joiner was given this."""
         self.states.append((document, update))

@@ -1,8 +1,9 @@
 """The server itself, in a hurry: `python -m tests.crash.hurried serve …` is `maquette serve …` with smaller numbers.
 
 Documents are evicted, and so snapshots written, as soon as nobody watches; pages turn and the WAL is folded often; so
-a second of load has all of it. MAQUETTE_DIES_AT=`module:name:n:before` (or `after`) makes the process kill itself with
-SIGKILL around the nth call of that function: at a point of the code, where no signal from outside would hit.
+a second of load has all of it. What failed is tried again soon. MAQUETTE_DIES_AT=`module:name:n:before` (or `after`)
+makes the process kill itself with SIGKILL around the nth call of that function: at a point of the code, where no signal
+from outside would hit. The disk's and the clock's faults are in `faults.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from tests.crash import faults
+
 from maquette.engine import engine
 from maquette.engine.engine import Engine
 from maquette.engine.kinds.chat import PageLimits
 from maquette.engine.logs import writer
+from maquette.projections.runner import Runner
 from maquette.server.cli import main
 
 VARIABLE = "MAQUETTE_DIES_AT"
@@ -51,9 +55,15 @@ def hurry() -> None:
     engine.IDLE_SECONDS = 0.1
     engine.SNAPSHOT_AFTER = 10
     writer.FOLD_PAGES = 60
-    defaults = Engine.__init__.__kwdefaults__
-    assert defaults is not None
-    defaults["page"] = PageLimits(messages=50)
+    writer.PROBE_SECONDS = 0.1
+    _defaults(Engine.__init__)["page"] = PageLimits(messages=50)
+    _defaults(Runner.open.__func__)["retry_after"] = 0.2  # type: ignore[attr-defined]  # of a classmethod
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    found = function.__kwdefaults__
+    assert isinstance(found, dict)
+    return found
 
 
 def die_at(point: str) -> None:
@@ -91,6 +101,7 @@ def _fatal(function: Callable[..., Any], number: int, before: bool) -> Callable[
 
 if __name__ == "__main__":
     hurry()
+    faults.install(os.environ.get(faults.FAULTS, ""), os.environ.get(faults.CLOCK, ""))
     if point := os.environ.get(VARIABLE):
         die_at(point)
     main()

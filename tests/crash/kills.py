@@ -11,11 +11,12 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from unittest.mock import patch
 
 from tests.conftest import ROOT
@@ -32,6 +33,8 @@ KILLS_IN_A_ROUND = 8
 MOST_EVIDENCE = 150
 LIFE_SECONDS = 5.0
 """When a server is killed at the latest, although the moment that was drawn has not come."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -65,7 +68,9 @@ class HurriedServer(ServerProcess):
     dies_at = ""
     """The point of the code at which it kills itself."""
 
-    async def start(self, *, file_limit: int | None = None, dies_at: str = "") -> None:
+    async def start(
+        self, *, file_limit: int | None = None, dies_at: str = "", environment: Mapping[str, str] = NOTHING
+    ) -> None:
         """Start, and return when it listens. Raises ServerFailed when it ends before."""
         command = ["-m", "tests.crash.hurried", "serve", "--dev", "--data", str(self.folder), "--port", str(self.port)]
         self.dies_at = dies_at.rpartition(":")[0].rpartition(":")[0]
@@ -74,7 +79,7 @@ class HurriedServer(ServerProcess):
                 sys.executable,
                 *command,
                 cwd=ROOT,
-                env=os.environ | {VARIABLE: dies_at},
+                env=os.environ | {VARIABLE: dies_at} | dict(environment),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=said,
             )
@@ -140,7 +145,7 @@ def fresh(folder: Path) -> Path:
 
 async def kill_under_load(server: HurriedServer, load: Load, evidence: int) -> bool:
     """Kill the server when so much more evidence has come; whether it has killed itself before."""
-    came = asyncio.ensure_future(_evidence(load.evidence, load.evidence.count + evidence))
+    came = asyncio.ensure_future(load.evidence.more(evidence))
     ended = asyncio.ensure_future(server.ended())
     await asyncio.wait([came, ended], timeout=LIFE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     load.up.clear()
@@ -151,11 +156,6 @@ async def kill_under_load(server: HurriedServer, load: Load, evidence: int) -> b
     await ended
     load.require_sound()
     return ended_itself
-
-
-async def _evidence(evidence: Evidence, until: int) -> None:
-    async with evidence.came:
-        await evidence.came.wait_for(lambda: evidence.count >= until)
 
 
 async def _judged(copy: Path, server: HurriedServer, load: Load, point: str, tally: Tally) -> None:

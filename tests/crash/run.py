@@ -7,10 +7,13 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.crash.cuts import run_cuts
 from tests.crash.kills import run_kills
+from tests.crash.trials import run_trials
+from tests.crash.troubles import TROUBLES
 
 
 def say(line: str) -> None:
@@ -19,8 +22,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def run(folder: Path, kills: int, cuts: int, seed: int) -> None:
-    """Both runs, and the controls that must lose. Raises AssertionError when anything acknowledged is lost."""
+async def run(folder: Path, kills: int, cuts: int, troubles: Mapping[str, int], seed: int) -> None:
+    """All of it, and the controls that must lose. Raises AssertionError when anything acknowledged is lost."""
     started = time.monotonic()
     if cuts:
         tally = await run_cuts(folder / "full", cuts, seed)
@@ -32,6 +35,9 @@ async def run(folder: Path, kills: int, cuts: int, seed: int) -> None:
         assert (tally.lost, tally.doubled, tally.refused) == (0, 0, {})
     if kills:
         say((await run_kills(folder / "kills", kills, seed)).line())
+    for name, lives in troubles.items():
+        if lives:
+            say(f"{name}: {(await run_trials(folder / name, TROUBLES[name], lives, seed)).line()}")
     say(f"seed {seed}, {time.monotonic() - started:.0f} s")
 
 
@@ -40,10 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.run", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of the server under load")
     parser.add_argument("--cuts", type=int, default=100, help="power cuts of the log under load")
+    for name, kind in TROUBLES.items():
+        parser.add_argument(f"--{name}", type=int, default=6, metavar="LIVES", help=f"of a server with: {kind.__doc__}")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(Path(folder), options.kills, options.cuts, options.seed))
+        troubles = {name: getattr(options, name) for name in TROUBLES}
+        asyncio.run(run(Path(folder), options.kills, options.cuts, troubles, options.seed))
 
 
 if __name__ == "__main__":

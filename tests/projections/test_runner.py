@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -103,6 +105,32 @@ async def test_v1_a_full_disk_parks_nothing_and_ends_by_itself(log: EventLog, tm
         await on_file(runner.view("tally"), "PRAGMA max_page_count = 100000")
         await until(runner.view("tally"), last)
         assert [row[1:] for row in await sums(runner)] == [(1, 1), (0, 0)]
+        assert (await runner.status())[0].error is None
+
+
+async def test_v1_a_disk_that_fails_at_the_start_stops_its_projection_only(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = await add(log, "a", 1)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    read = Path.read_text
+
+    def failing(path: Path, *args: Any, **options: Any) -> str:
+        if path.name == "live":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    async with await Runner.open(log, tmp_path, [Tally], retry_after=0.01) as runner:
+        [status] = await runner.status()
+        assert status.error is not None
+        assert "Input/output error" in status.error
+        with pytest.raises(ProjectionStopped, match="Input/output error"):
+            await sums(runner)
+        monkeypatch.undo()
+        await until(runner.view("tally"), last)
+        assert await sums(runner) == [("a", 1, 1)]
         assert (await runner.status())[0].error is None
 
 
@@ -236,6 +264,15 @@ async def test_a_view_that_cannot_be_read_is_built_again(log: EventLog, tmp_path
     async with await Runner.open(log, tmp_path, [Tally]) as runner:
         await runner.wait_for(last, 5)
         assert await sums(runner) == [("a", 4, 1)]
+
+
+async def test_a_view_that_is_found_damaged_while_it_is_served_is_built_again(log: EventLog, tmp_path: Path) -> None:
+    async with await Runner.open(log, tmp_path, [Tally], retry_after=0.01) as runner:
+        await runner.wait_for(await add(log, "a", 4), 5)
+        await on_file(runner.view("tally"), "DROP TABLE checkpoint")
+        last = await add(log, "a", 5)
+        await until(runner.view("tally"), last)
+        assert await sums(runner) == [("a", 9, 2)]
 
 
 # --- the log behind the checkpoint -------------------------------------------------------------------------------

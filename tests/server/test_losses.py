@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import Future
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.support.server import LocalServer, ServerProcess, local_server
 from maquette.engine.assets import MemoryAssets
 from maquette.engine.engine import Engine
 from maquette.engine.errors import LogUnwritable
-from maquette.engine.events import NewEvent
+from maquette.engine.events import Event, NewEvent
 from maquette.engine.log import Appended
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.snapshots import SnapshotStore
@@ -34,6 +34,9 @@ class Disk(MemoryLog):
         self._slow = False
         self._free = asyncio.Event()
         self._free.set()
+        self.readable = asyncio.Event()
+        self.readable.set()
+        self.reading = asyncio.Event()
 
     def fill(self) -> None:
         self._free.clear()
@@ -62,6 +65,14 @@ class Disk(MemoryLog):
 
     async def until_writable(self) -> None:
         await self._free.wait()
+
+    async def read(
+        self, stream: str, *, after: int = 0, until: int | None = None, backwards: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        self.reading.set()
+        await self.readable.wait()
+        async for page in super().read(stream, after=after, until=until, backwards=backwards):
+            yield page
 
 
 @pytest.fixture
@@ -166,11 +177,38 @@ async def test_d1_what_others_stored_meanwhile_is_shown_to_who_lost_the_document
             await ben.write("c")
             await ben.until(lambda: any(isinstance(one, SyncUpdate) for one in ben.seen))
             [connection] = (one for one in server.hub.connections if one.session.name == "Ann")
-            document = await connection.found.space.open_resolved(connection.found)
-            connection.attach(document)
-            await server.hub._show_missed(connection, document)
+            await server.hub._show(connection)
             await ann.until(lambda: "c" in str(ann.text))
             await ben.until_text(str(ann.text))
+
+
+async def test_d1_what_was_missed_is_shown_before_what_is_newer(server: LocalServer, disk: Disk) -> None:
+    async with peer(server.url, NOTES, name="Ann") as ann:
+        await ann.write("a")
+        await ann.until(lambda: any(isinstance(one, SyncUpdate) for one in ann.seen))
+        server.hub.retry_seconds = 1_000.0  # Ann's connection is away for long
+        disk.fill()
+        await ann.write("b")
+        await lost(server)
+        disk.free()
+        async with peer(server.url, NOTES, name="Ben") as ben:
+            await ben.write("c")
+            await ben.expect(SyncUpdate)
+            [connection] = (one for one in server.hub.connections if one.session.name == "Ann")
+            disk.readable.clear()
+            disk.reading.clear()
+            showing = asyncio.ensure_future(server.hub._show(connection))
+            await disk.reading.wait()
+            await ben.write("d")
+            await ben.expect(SyncUpdate)
+            disk.readable.set()
+            await showing
+            ann.seen.clear()
+            await ann.until(lambda: len([one for one in ann.seen if isinstance(one, SyncUpdate)]) >= 2)
+            shown = [one.update for one in ann.seen if isinstance(one, SyncUpdate)]
+            [stream] = (one for one in server.engine._open)
+            stored = [event.data["update"] async for page in disk.read(stream) for event in page]
+            assert shown[:2] == stored[-2:]
 
 
 async def test_d1_a_client_that_syncs_while_the_disk_is_full_is_answered_later(server: LocalServer, disk: Disk) -> None:

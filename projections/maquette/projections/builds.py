@@ -20,11 +20,10 @@ SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm")
 
 
 class Builds:
-    """The builds under `folder`/`name`; makes the folder."""
+    """The builds under `folder`/`name`, which is made with the first of them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder / name
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def live(self) -> Path | None:
         """The file of the live build; None before the first, and when the pointer or its build is lost."""
@@ -37,6 +36,7 @@ class Builds:
 
     def next(self) -> Path:
         """A path for a new build; whatever a killed one left there is removed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         live = self.live()
         path = self._path(int(live.stem) + 1 if live else 1)
         remove(path)
@@ -49,7 +49,7 @@ class Builds:
     def clean(self) -> None:
         """Remove everything but the live build and the pointer to it."""
         live = self.live()
-        for path in self.folder.iterdir():
+        for path in self.folder.glob("*"):
             if path.name != "live" and (live is None or path.name.split(".")[0] != live.stem):
                 path.unlink(missing_ok=True)
 

@@ -19,17 +19,16 @@ from sqlalchemy.exc import DBAPIError
 from maquette.engine.events import Event, Position
 from maquette.projections import store
 
-MACHINE_FAULTS = frozenset(
+DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+MACHINE_FAULTS = DAMAGE | frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_NOTADB,
     }
 )
 
@@ -165,17 +164,27 @@ def _attempt(projection: Projection, events: Sequence[Event], connection: Connec
         savepoint.commit()
     except Exception as error:
         projection.forget()
-        if _is_machine_fault(error):
+        if is_machine_fault(error):
             raise  # past the savepoint: SQLite ends the whole transaction by itself when the disk is full
         savepoint.rollback()
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def _is_machine_fault(error: Exception) -> bool:
+def is_machine_fault(error: Exception) -> bool:
+    """Whether `error` says nothing about an event, but that a disk is full, failed or damaged, or memory is short."""
     if isinstance(error, DBAPIError):
-        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in MACHINE_FAULTS
+        return _code(error) in MACHINE_FAULTS
     return isinstance(error, MemoryError | OSError)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether `error` says that a view's file is not what was written: trying again is in vain, building it is not."""
+    return isinstance(error, DBAPIError) and (_code(error) in DAMAGE or not is_machine_fault(error))
+
+
+def _code(error: DBAPIError) -> int:
+    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _park(connection: Connection, event: Event, error: str, now: int) -> None:

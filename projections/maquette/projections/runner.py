@@ -2,7 +2,7 @@
 
 Rule 1: projections are independent: each has its own checkpoint, subscription, file and pace.
 Rule 2: a projection that fails (a full disk, a damaged log) says so in its status and tries again from its
-        checkpoint; the others and the server go on.
+        checkpoint; the others and the server go on. So does one that its disk keeps from being opened.
 Rule 3: stopping lets the transaction that runs end whole; the next start goes on from its checkpoint.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from maquette.engine.errors import LogClosed, NotFound
 from maquette.engine.events import Position
 from maquette.engine.log import EventLog
-from maquette.projections.fold import Parked, Projection
+from maquette.projections.fold import Parked, Projection, is_damage, is_machine_fault
 from maquette.projections.view import Progress, View, closing
 
 LOGGER = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Runner:
         self._log = log
         self._views = {view.name: view for view in views}
         self._retry_after = retry_after
+        self._damaged: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -74,7 +75,7 @@ class Runner:
         runner = cls(log, views, retry_after)
         try:
             for view in views:
-                await view.open(accept_loss, progress)
+                await runner._open(view, accept_loss, progress)
         except BaseException:
             await runner.close()
             raise
@@ -135,6 +136,17 @@ class Runner:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def _open(self, view: View, accept_loss: bool, progress: Progress | None) -> None:
+        try:
+            await view.open(accept_loss, progress)
+        except Exception as error:
+            if not is_machine_fault(error):
+                raise
+            LOGGER.error(
+                "projection %r could not be opened; it tries again in %s s: %s", view.name, self._retry_after, error
+            )
+            view.stop(f"{type(error).__name__}: {error}")
+
     async def _run(self, view: View) -> None:
         while not await self._follow(view):  # noqa: ASYNC110 - a pause between attempts, nothing to wait for
             await asyncio.sleep(self._retry_after)
@@ -142,6 +154,7 @@ class Runner:
     async def _follow(self, view: View) -> bool:
         """Follow the log; True when it closed, False when the projection failed and shall try again."""
         try:
+            await self._mend(view)
             async with closing(self._log.subscribe(after=view.checkpoint)) as pages:
                 await view.follow(pages)
         except LogClosed:
@@ -149,9 +162,21 @@ class Runner:
         except Exception as error:  # whatever it is, this projection stops, says so, and the others go on
             LOGGER.exception("projection %r stopped; it tries again in %s s", view.name, self._retry_after)
             view.stop(f"{type(error).__name__}: {error}")
+            if is_damage(error):
+                self._damaged.add(view.name)
             return False
         view.stop("the log is closed")
         return True
+
+    async def _mend(self, view: View) -> None:
+        if not view.is_open:
+            await view.open(False, None)
+        elif view.name in self._damaged:
+            await view.rebuild()
+            self._damaged.remove(view.name)
+        else:
+            return
+        view.stop(None)
 
     async def _status(self, view: View, head: Position) -> Status:
         return Status(

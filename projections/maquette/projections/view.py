@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from maquette.engine.errors import LogLost
-from maquette.engine.events import Event, Position
+from maquette.engine.events import START, Event, Position
 from maquette.engine.log import EventLog
 from maquette.projections import builds, fold
 from maquette.projections.builds import Builds
@@ -81,12 +81,17 @@ class View:
     @property
     def version(self) -> int:
         """The version of the build that is read."""
-        return self._live.checkpoint.version
+        return self._live.checkpoint.version if self.is_open else self._make().version
 
     @property
     def checkpoint(self) -> Position:
         """The last position whose event this view reflects."""
-        return self._live.checkpoint.position
+        return self._live.checkpoint.position if self.is_open else START
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be read: a disk that fails may keep it from being opened."""
+        return self._build is not None
 
     @property
     def milliseconds_behind(self) -> int:
@@ -96,14 +101,18 @@ class View:
     async def open(self, accept_loss: bool, progress: Progress | None) -> None:
         """Open the live build; build it again when its version is not the code's or it followed another log.
 
-        Raises LogLost when the log ends before its checkpoint, unless `accept_loss`.
+        Raises LogLost when the log ends before its checkpoint, unless `accept_loss`; it is not open then.
         """
         self._builds.clean()
         self._build = await self._open_live()
-        if not accept_loss:
-            await self._require_log()
-        if self._live.checkpoint.version != self._live.projection.version or not await self._is_known():
-            await self.rebuild(progress)
+        try:
+            if not accept_loss:
+                await self._require_log()
+            if self._live.checkpoint.version != self._live.projection.version or not await self._is_known():
+                await self.rebuild(progress)
+        except BaseException:
+            await self.close()
+            raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one snapshot of the view, in a thread."""
@@ -139,6 +148,8 @@ class View:
 
     async def parked(self) -> list[Parked]:
         """The streams that stopped here (V4)."""
+        if not self.is_open:
+            return []
         return await self.read(fold.list_parked)
 
     async def retry(self, stream: str) -> bool:
@@ -176,12 +187,14 @@ class View:
 
     async def close(self) -> None:
         """Let the running transaction end and close the file."""
-        if self._build is not None:
-            await self._build.store.close()
+        build, self._build = self._build, None
+        if build is not None:
+            await build.store.close()
 
     @property
     def _live(self) -> Build:
-        assert self._build is not None, "expected an open view"
+        if self._build is None:
+            raise ProjectionStopped(self.name, self.error or "it is not open")
         return self._build
 
     async def _open_live(self) -> Build:
@@ -191,6 +204,8 @@ class View:
         try:
             return await Build.open(self._make, path)
         except DatabaseError as error:  # the view is disposable, the log is not: start over
+            if not fold.is_damage(error):
+                raise
             LOGGER.warning("projection %r is built again: %s is not readable: %s", self.name, path, error.orig)
             return await self._first()
 

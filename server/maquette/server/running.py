@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from maquette.engine.events import Actor
 from maquette.engine.ids import MINTED_LENGTH, base62, mint
+
+_logger = logging.getLogger(__name__)
 
 FILE = "server.json"
 OPERATOR = "Command line"
@@ -40,9 +43,12 @@ def operator(node: bytes) -> Actor:
 
 @contextmanager
 def announced(data: Path, running: Running) -> Iterator[None]:
-    """Let commands find the server while the block runs."""
+    """Let commands find the server while the block runs; on a full disk it is served without."""
     path = data / FILE
-    _write(path, running)
+    try:
+        _write(path, running)
+    except OSError as error:
+        _logger.warning("%s: expected to say here where the server is, got %s", path, error)
     try:
         yield
     finally:
@@ -67,9 +73,12 @@ def is_stale(data: Path) -> bool:
 def _write(path: Path, running: Running) -> None:
     aside = path.with_name(f".{FILE}.{os.getpid()}.{mint()}")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        json.dump(asdict(running), file)
-    aside.replace(path)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(asdict(running), file)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:

@@ -204,14 +204,11 @@ class Hub:
         """Open the document, and again whenever it is lost, until the connection closes."""
         while connection.closing is None:
             try:
-                document = await connection.found.space.open_resolved(connection.found)
+                await self._show(connection)
             except MaquetteError as error:
                 _logger.warning("sync: %s cannot be opened: %s", connection.found.name, error)
                 connection.close(_unavailable(error))
                 return
-            connection.attach(document)
-            if connection.seen >= 0:
-                await self._show_missed(connection, document)
             await connection.detached.wait()
             if connection.closing is None:
                 await self._pause()
@@ -221,11 +218,21 @@ class Hub:
         await asyncio.sleep(self.retry_seconds * (0.5 + random.random()))
         await self.engine.log.until_writable()
 
+    async def _show(self, connection: Connection) -> None:
+        """Open the document and show it, what was stored since its loss before anything newer. Raises MaquetteError."""
+        while True:
+            document = await connection.found.space.open_resolved(connection.found)
+            await self._show_missed(connection, document)
+            if document.error is None:  # else it was lost or evicted while we read
+                connection.attach(document)  # in the same turn of the loop: nothing was stored since
+                return
+
     async def _show_missed(self, connection: Connection, document: Document) -> None:
-        """Send what was stored between the loss of a document and its return."""
-        async for page in self.engine.log.read(document.stream, after=connection.seen, until=document.durable):
-            for event in page:
-                connection.deliver(write_frame(SyncUpdate(event.data["update"])))
+        while 0 <= connection.seen < document.durable:
+            async for page in self.engine.log.read(document.stream, after=connection.seen, until=document.durable):
+                for event in page:
+                    connection.deliver(write_frame(SyncUpdate(event.data["update"])))
+                    connection.seen = event.revision
 
     # --- time ------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,19 @@ async def test_l5_the_lock_of_a_killed_writer_does_not_hold(tmp_path: Path) -> N
         await log.append("a", [note()])
 
 
+async def test_l5_a_lock_file_that_somebody_removed_holds_on(tmp_path: Path) -> None:
+    process = await child("hold", str(tmp_path))
+    assert process.stdout
+    await process.stdout.readline()
+    (tmp_path / "log.lock").unlink()
+    for _ in range(2):
+        with pytest.raises(LogHeld, match=rf"process {process.pid}\b"):
+            await SqliteLog.open(tmp_path)
+    await ended(process)
+    async with opened(tmp_path) as log:
+        await log.append("a", [note()])
+
+
 async def test_l5_a_second_writer_in_the_same_process_is_refused_too(tmp_path: Path) -> None:
     async with opened(tmp_path):
         with pytest.raises(LogHeld, match=f"process {os.getpid()}"):
