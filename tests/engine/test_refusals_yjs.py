@@ -143,12 +143,16 @@ async def test_g5_b_good_and_bad_edits_made_offline_are_told_apart(yjs: nodejs.D
     ben.do(["set", A, "colour", SECRET], ["set", B, "visible", False])
     ben.do(["unset", [NODES], "b"])
     ben.do(["map", [NODES], "z", {"name": SECRET}], ["set", [SETTINGS], "exposure", 2])
-    ada.map(NODES)["a"]["locked"] = True
+    ada.map(NODES)["a"]["weights"] = [0.5]
     await ada.send(document).wait()
     assert len((await ben.send(document)).refused) == 3
     after = await converge(document, ada, ben)
     assert sorted(after[NODES]) == ["a", "b"]
-    assert (after[NODES]["a"]["name"], after[NODES]["a"]["locked"], after[SETTINGS]) == ("good", True, {"exposure": 2})
+    assert (after[NODES]["a"]["name"], after[NODES]["a"]["weights"], after[SETTINGS]) == (
+        "good",
+        [0.5],
+        {"exposure": 2},
+    )
 
 
 async def test_a_message_that_is_taken_back_and_brought_again_gets_another_stamp(yjs: nodejs.Dialogue) -> None:
@@ -171,3 +175,18 @@ async def test_reactions_by_yjs_are_told(yjs: nodejs.Dialogue) -> None:
     [*_, event] = await events_of(document)
     assert event.data["changes"] == [{"type": "reaction.added", "id": "one", "emoji": "👍", "actor": "ben"}]
     await converge(document, ada, ben)
+
+
+async def test_g5_b_a_stock_client_that_a_lock_overtook_converges_and_may_edit_after_it(yjs: nodejs.Dialogue) -> None:
+    document, ada, ben = await started(SCENE, yjs, 5)
+    ben.do(["set", A, "name", "late"], ["set", A, "trashed", {"by": ben.actor.actor.id, "at": 1}])
+    ada.map(NODES)["a"]["locked"] = True
+    await ada.send(document).wait()
+    assert len((await ben.send(document)).refused) == 2
+    assert (await converge(document, ada, ben))[NODES]["a"]["locked"] is True
+    ada.map(NODES)["a"]["locked"] = False
+    await ada.send(document).wait()
+    ben.hear(document)
+    ben.do(["set", A, "name", "in time"])
+    assert (await ben.send(document)).refused == ()
+    assert (await converge(document, ada, ben))[NODES]["a"]["name"] == "in time"

@@ -27,7 +27,7 @@ from maquette.engine.events import Actor, Event
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.reading import Reading
-from maquette.engine.roles import Role
+from maquette.engine.roles import Roles
 from maquette.engine.update import Update, read_update
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -102,8 +102,8 @@ class Twins:
         self.short.submit = self._both  # type: ignore[method-assign]  # what one gets, the other gets
         self.taken = 0
 
-    def _both(self, actor: Actor, role: Callable[[], Role], data: bytes, own: int | None = None) -> Receipt:
-        receipt, other = self._submit(actor, role, data, own), self.long.submit(actor, role, data, own)
+    def _both(self, actor: Actor, roles: Callable[[], Roles], data: bytes, own: int | None = None) -> Receipt:
+        receipt, other = self._submit(actor, roles, data, own), self.long.submit(actor, roles, data, own)
         assert (receipt.denied, receipt.refused, receipt.hole) == (other.denied, other.refused, other.hole)
         self.taken += 1
         return receipt

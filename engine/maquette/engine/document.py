@@ -27,7 +27,7 @@ from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.replica import Denied, Integrated, Nothing, Outcome, Replica, ReplicaBroken
-from maquette.engine.roles import Role
+from maquette.engine.roles import Roles
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.engine.update import DEFAULT_LIMITS, Limits, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
@@ -134,17 +134,17 @@ class Document:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def submit(self, actor: Actor, role: Callable[[], Role], data: bytes, own: int | None = None) -> Receipt:
+    def submit(self, actor: Actor, roles: Callable[[], Roles], data: bytes, own: int | None = None) -> Receipt:
         """Judge the update `data` by `actor`, apply what is admitted and queue it for the log.
 
-        `role` is asked again whenever the op is judged (G3); `own` is the connection's own client id. The receipt
+        `roles` is asked again whenever the op is judged (G3); `own` is the connection's own client id. The receipt
         settles when everything is on disk. Never raises for what the update holds.
         """
         receipt = Receipt()
         if self.error is not None:
             receipt.fail(self.error)
         else:
-            self._judge(Submission(actor, role, data, own, receipt))
+            self._judge(Submission(actor, roles, data, own, receipt))
         return receipt
 
     def _judge(self, op: Submission) -> None:
@@ -184,7 +184,7 @@ class Document:
             return Nothing() if is_known else Denied(str(self.frozen))
         if op.read is None:
             op.read = read_update(op.data, self.limits)
-        return self.replica.admit(Op(op.actor, op.role(), self._clock()), op.data, op.own, self.limits, op.read)
+        return self.replica.admit(Op(op.actor, op.roles(), self._clock()), op.data, op.own, self.limits, op.read)
 
     def _fail(self, receipt: Receipt, error: Exception) -> None:
         if not isinstance(error, MaquetteError):

@@ -25,8 +25,10 @@ from maquette.engine.claims import Claims
 from maquette.engine.edits import Edit, Edits, Parent, read_edits
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import SERVER, Actor, Event, NewEvent
+from maquette.engine.gate import NO_STATE, Refuse, admit
 from maquette.engine.index import Hole, Index, Write
 from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict
+from maquette.engine.operations import SendOps
 from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
 from maquette.engine.update import Content, Id, Limits, Update, cut, merge, read_update
 from maquette.engine.watching import watch
@@ -43,9 +45,13 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Nothing integrates, and the connection may not go on writing (rule G5 a)."""
+    """Nothing integrates, and the connection may not go on writing (rule G5 a).
+
+    `for_role`: with another role it would have been judged; nothing is wrong with what came.
+    """
 
     reason: str
+    for_role: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class Replica:
         """The event at `revision`."""
         self.size = 0
         """Bytes of the updates that made it; from a snapshot on, of its state then and what came since."""
+        self._entry = SendOps(kind.name, kind.writers)
         self._roots = {name: self.doc.get(name, type=type_) for name, type_ in (kind.roots or {}).items()}
         self._fresh: dict[Id, tuple[Parent, str | None]] = {}
         self._paths: dict[Parent, Path] = {}
@@ -174,11 +181,9 @@ class Replica:
         update = self.index.trim(update)
         if update.is_empty:
             return Nothing()
-        if op.role < self.kind.writers:
-            return Denied(
-                f"expected a role of {self.kind.writers.name.lower()} or above to edit a {self.kind.name} document, "
-                f"got {op.role.name.lower()}"
-            )
+        entry = admit(self._entry, op.actor, op.roles, NO_STATE)
+        if isinstance(entry, Refuse):
+            return Denied(entry.reason, for_role=True)
         hole = self.index.hole(update)
         if hole is not None:
             return self._begin(op, self._ready(update), own, hole)
@@ -230,7 +235,7 @@ class Replica:
     def _others(self, verdicts: Sequence[Verdict], update: Update, own: int | None) -> set[int]:
         """The clients, announced by nobody, in whose name somebody else's edits came."""
         lent = {client for client in update.structs if client != own and not self.claims.is_announced(client)}
-        return {id_[0] for verdict in verdicts if verdict.foreign for id_ in verdict.edit.structs} & lent
+        return {id_[0] for verdict in verdicts if verdict.refusal.foreign for id_ in verdict.edit.structs} & lent
 
     def _reading(self, edits: Sequence[Edit]) -> AbstractContextManager[object]:
         """One transaction for all that a kind reads about `edits`; a single one reads too little to be worth it."""
@@ -246,14 +251,14 @@ class Replica:
         effective = [*judged.admitted, *added]  # what is refused and restored did nothing
         with self._reading(effective):
             changes = self.memory.describe(effective, self)
-        self.memory.settle([*effective, *judged.refused, *again], changes)
+        self.memory.settle([*effective, *judged.refused, *again], changes, op.actor.id)
         for part in (finished, restored):
             whole = whole if part is None else merge(whole, part)
         return Integrated(
             encoded if whole is update else whole.encode(),
             changes,
-            told(judged.verdicts, lambda verdict: verdict.reason) if judged.verdicts else (),
-            told(judged.verdicts, lambda verdict: verdict.rule) if judged.verdicts else (),
+            told(judged.verdicts, lambda verdict: verdict.refusal.reason) if judged.verdicts else (),
+            told(judged.verdicts, lambda verdict: verdict.refusal.rule) if judged.verdicts else (),
             None if finished is None and restored is None else self.doc.client_id,
         )
 
@@ -267,7 +272,7 @@ class Replica:
             if update is None:
                 return None
             changes = self.memory.describe(found, self)
-            self.memory.settle(found, changes)
+            self.memory.settle(found, changes, SERVER.id)
         return Integrated(update.encode(), changes, (), (), self.doc.client_id)
 
     def adopt(self, update: Update) -> Integrated:
@@ -277,7 +282,7 @@ class Replica:
             self.memory.learn(found)
             self._apply(update)
             changes = self.memory.describe(found, self)
-            self.memory.settle(found, changes)
+            self.memory.settle(found, changes, SERVER.id)
         return Integrated(update.encode(), changes, (), (), None)
 
     def is_full(self) -> bool:
@@ -361,7 +366,7 @@ class Replica:
             found = self._edits(self.index.writes(update), update).found
             self.memory.learn(found)
             self._apply(update)
-            self.memory.settle(found, event.data["changes"])
+            self.memory.settle(found, event.data["changes"], event.actor.id)
         server = event.data.get("server")
         if server is not None:
             self.claims.announce(server, SERVER.id)

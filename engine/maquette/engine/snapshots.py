@@ -23,7 +23,7 @@ from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.replica import Replica
 
-_FORMAT = 2
+_FORMAT = 3
 _DIGEST = 32
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from maquette.engine.chat_import import import_irc, import_jsonl
 from maquette.engine.errors import InvalidInput, OpRefused
 from maquette.engine.events import Actor
 from maquette.engine.exports import chat_lines, export_chat, export_scene, scene_glb
-from maquette.engine.kinds.chat import IMPORT
+from maquette.engine.gate import IMPORT
 from maquette.engine.reports import Progress, Report, quiet
 from maquette.engine.roles import Role
 from maquette.engine.scene.gltf_file import MAGIC

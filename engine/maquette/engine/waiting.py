@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from maquette.engine.events import Actor
 from maquette.engine.index import Hole, Index
-from maquette.engine.roles import Role
+from maquette.engine.roles import Roles
 from maquette.engine.update import Update
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Submission:
     """An op on its way in. `read` is what of `data` is still new, as far as a call before has read it."""
 
     actor: Actor
-    role: Callable[[], Role]
+    roles: Callable[[], Roles]
     data: bytes
     own: int | None
     receipt: Receipt

@@ -5,13 +5,13 @@ Rule 2: the body is its author's; the tombstone (`deleted`) is its author's or a
         What a moderator deleted, its author cannot restore.
 Rule 3: `stamp` is the server's alone, written in the event that brings the message: the one order of the conversation.
         A message that comes back by an undo brings its old stamp, which the new one overwrites in the same event.
-Rule 4: an owner's import posts whole messages for anybody, with their reactions, edit times and tombstones. `via` is
-        set by the code that imports, never by what comes over the wire.
+Rule 4: an owner's import posts whole messages for anybody, with their reactions, edit times and tombstones.
+Who may do what of this is the gate's word (`gate`); here is what has a fitting shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -22,9 +22,19 @@ from maquette.engine.checks import plain as plain_value
 from maquette.engine.edits import Action, Edit, Parent
 from maquette.engine.errors import SchemaError
 from maquette.engine.events import Actor
+from maquette.engine.gate import ADMITTED, NO_STATE, Decision, Refuse, admit, authors, imports, refuse
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.operations import (
+    DeleteMessage,
+    EditMessage,
+    Post,
+    React,
+    RemoveMessage,
+    RestoreMessage,
+    Unreact,
+)
 from maquette.engine.roles import Role
 from maquette.engine.update import Id
 
@@ -50,9 +60,6 @@ MAX_EMOJI = 64  # UTF-8 bytes: the longest joined emoji sequence has 35
 MAX_LIST = 100  # mentions or attachments of one message
 MAX_ATTACHMENTS = 65_536  # bytes of their plain form
 
-IMPORT = "import"
-"""`Actor.via` of an import (rule 4)."""
-
 _REQUIRED = {"id", "author", "body", "sent", "reactions"}
 _OPTIONAL = {"thread", "mentions", "attachments", "notice"}
 _AGAIN = {"stamp", "edited"}  # in a message that an undo brings back
@@ -67,6 +74,7 @@ class Message:
     id: str
     author: str
     hint: int = field(compare=False)
+    thread: str | None = None
 
 
 class StampCounter:
@@ -78,6 +86,18 @@ class StampCounter:
     def next(self) -> int:
         self.last += 1
         return self.last
+
+
+@dataclass(slots=True)
+class _Ids:
+    """Which ids of messages are taken while an op is judged; not a copy of thousands for each op."""
+
+    known: Collection[str]
+    gone: Collection[str]
+    made: set[str] = field(default_factory=set)
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self.made or (id_ in self.known and id_ not in self.gone)
 
 
 class ChatMemory:
@@ -101,8 +121,8 @@ class ChatMemory:
         for edit in edits:
             if edit.key is not None and edit.action is Action.SET:
                 fields.setdefault(edit.parent, {})[edit.key] = edit
-        new: set[Parent] = set()
-        ids = self._ids_after(edits)
+        new: dict[Parent, str | None] = {}
+        ids = _Ids(self._ids, self._gone(edits))
         verdicts = []
         dead: set[Parent] = set()
         for edit in edits:
@@ -110,29 +130,38 @@ class ChatMemory:
                 dead.update(edit.structs)  # refused with what it lies in
                 continue
             if edit.parent == MESSAGES and edit.action is Action.INSERT:
-                new.add(edit.id)
-                reason = self._bad_post(op, edit, fields.get(edit.id, {}), ids)
+                new[edit.id] = _thread(fields.get(edit.id, {}))
+                decision = self._judge_post(op, edit, fields.get(edit.id, {}), ids)
             elif edit.parent in new:
                 # its message's verdict covers all fields but those set more than once
                 repeated = edit.action is Action.SET and fields[edit.parent].get(edit.key or "") is not edit
-                reason = f"message: expected {edit.key!r:.80} once" if repeated else None
+                decision = refuse(f"message: expected {edit.key!r:.80} once") if repeated else ADMITTED
             else:
-                reason = self._bad_edit(op, edit, view, new)
-            if reason:
+                decision = self._judge_edit(op, edit, view, new)
+            if isinstance(decision, Refuse):
                 dead.update(edit.structs)
-                foreign = _names_another(op.actor, edit, fields)
-                verdicts.append(Verdict(edit, reason, reason.partition(", got ")[0], foreign))
+                foreign = decision.foreign or _names_another(op.actor, edit, fields)
+                verdicts.append(Verdict(edit, replace(decision, foreign=foreign)))
         return verdicts
 
-    def _ids_after(self, edits: Sequence[Edit]) -> set[str]:
-        """The ids that are taken, without those of messages that the op takes out."""
-        gone = {id_ for edit in edits if edit.action is Action.REMOVE for id_ in edit.erased}
-        return self._ids - {self.messages[type_id].id for type_id in gone & self.messages.keys()}
+    def _gone(self, edits: Sequence[Edit]) -> set[str]:
+        """The ids of messages that the op takes out."""
+        gone = [id_ for edit in edits if edit.action is Action.REMOVE for id_ in edit.erased]
+        return {self.messages[type_id].id for type_id in gone if type_id in self.messages}
 
-    def _bad_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: set[str]) -> str | None:
+    def _judge_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: _Ids) -> Decision:
+        bad = self._bad_post(op, edit, fields, ids)
+        if bad is not None:
+            return refuse(bad)
+        decision = admit(Post(fields["author"].value, _thread(fields)), op.actor, op.roles, NO_STATE)
+        if decision is ADMITTED:
+            ids.made.add(fields["id"].value)
+        return decision
+
+    def _bad_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: _Ids) -> str | None:
         if edit.type_ref != _MAP:
             return f"{MESSAGES}: expected a map for each message, got {_kind_of(edit.value)}"
-        optional = _OPTIONAL | _IMPORTED if _is_import(op) else _OPTIONAL
+        optional = _OPTIONAL | _IMPORTED if imports(op.actor, op.roles) else _OPTIONAL
         allowed = _REQUIRED | optional | (_AGAIN if "stamp" in fields else set())
         if not _REQUIRED <= fields.keys() <= allowed:
             return (
@@ -144,73 +173,64 @@ class ChatMemory:
             return f"message.id: expected 1 to 64 characters of [A-Za-z0-9_-], got {message!r:.80}"
         if message in ids:
             return f"message.id: expected a new id, got {message!r}, which this page holds already"
-        author = fields["author"].value
-        if not _posts_for(op, author):
-            return f"message.author: expected {op.actor.id!r}, who sends it, got {author!r:.80}"
-        reason = next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
-        if reason is None:
-            ids.add(message)
-        return reason
+        return next(filter(None, (_bad_field(key, field) for key, field in fields.items())), None)
 
-    def _bad_edit(self, op: Op, edit: Edit, view: View, new: set[Parent]) -> str | None:
+    def _judge_edit(self, op: Op, edit: Edit, view: View, new: Mapping[Parent, str | None]) -> Decision:
         path = view.path(edit.parent)
         if path == (MESSAGES,):
-            return self._bad_removal(op, edit)
+            return self._judge_removal(op, edit)
         if len(path) < 2 or path[0] != MESSAGES:
-            return f"chat: expected edits in {MESSAGES!r}, got one elsewhere"
+            return refuse(f"chat: expected edits in {MESSAGES!r}, got one elsewhere")
         if path[1] in new:
-            return None if len(path) == 3 and _is_fitting_reaction(op, edit) else _foreign_reaction(op, edit)
+            return _judge_reaction(op, edit, new[path[1]], True) if len(path) == 3 else _not_a_reaction(op, edit)
         message = self.messages.get(path[1]) if isinstance(path[1], tuple) else None
         if message is None:
-            return "chat: expected an edit of an existing message, got one of a message that is gone"
+            return refuse("chat: expected an edit of an existing message, got one of a message that is gone")
         if len(path) == 2:
-            return self._bad_field_edit(op, edit, message, view)
-        if _is_own_reaction(op.actor, edit) or (edit.action is Action.UNSET and op.role >= Role.MODERATOR):
-            return None
-        return _foreign_reaction(op, edit)
+            return self._judge_field(op, edit, message, view)
+        return _judge_reaction(op, edit, message.thread, False)
 
-    def _bad_removal(self, op: Op, edit: Edit) -> str | None:
+    def _judge_removal(self, op: Op, edit: Edit) -> Decision:
         for type_id in edit.erased:
             message = self.messages.get(type_id)
-            if message is not None and message.author not in _authors(op.actor):
-                return (
-                    f"messages: expected 'deleted' to be set on message {message.id!r}, "
-                    f"got the removal of somebody else's record"
-                )
-        return None
+            if message is not None:
+                decision = admit(RemoveMessage(message.id, message.author), op.actor, op.roles, NO_STATE)
+                if decision is not ADMITTED:
+                    return decision
+        return ADMITTED
 
-    def _bad_field_edit(self, op: Op, edit: Edit, message: Message, view: View) -> str | None:
-        mine = message.author in _authors(op.actor)
+    def _judge_field(self, op: Op, edit: Edit, message: Message, view: View) -> Decision:
         match edit.key:
             case "body" | "edited" | "mentions" | "attachments":
-                if not mine:
-                    return (
-                        f"message {message.id!r}: expected an edit by its author, got one of {edit.key!r} "
-                        f"by {op.actor.id!r}"
-                    )
+                operation = EditMessage(message.id, message.author, edit.key, message.thread)
             case "deleted":
-                return self._bad_tombstone(op, edit, message, mine, view)
+                return self._judge_tombstone(op, edit, message, view)
             case _:
-                return (
+                return refuse(
                     f"message {message.id!r}: expected all but its body, mentions, attachments, edited and deleted "
                     f"to stay, got a change of {edit.key!r:.80}"
                 )
+        decision = admit(operation, op.actor, op.roles, NO_STATE)
+        if decision is not ADMITTED:
+            return decision
         if edit.key == "body" and edit.action is not Action.SET:
-            return f"message {message.id!r}: expected a body, got its removal"
-        return _bad_field(edit.key, edit) if edit.action is Action.SET else None
+            return refuse(f"message {message.id!r}: expected a body, got its removal")
+        bad = _bad_field(edit.key, edit) if edit.action is Action.SET else None
+        return ADMITTED if bad is None else refuse(bad)
 
-    def _bad_tombstone(self, op: Op, edit: Edit, message: Message, mine: bool, view: View) -> str | None:
-        if op.role < Role.MODERATOR:
-            record = view.shared(edit.parent)
-            there = None if record is None else record.get("deleted")
-            if not mine or (there is not None and there["by"] not in _authors(op.actor)):
-                return (
-                    f"message {message.id!r}: expected its author or a moderator to delete it, and who deleted it or "
-                    f"a moderator to restore it, got {op.actor.id!r} ({op.role.name.lower()})"
-                )
-        if edit.action is Action.SET and not _is_own_tombstone(edit.value, op.actor):
-            return f"message.deleted: expected {{by: {op.actor.id!r}, at: ms}}, got {edit.value!r:.80}"
-        return None
+    def _judge_tombstone(self, op: Op, edit: Edit, message: Message, view: View) -> Decision:
+        record = view.shared(edit.parent)
+        tombstone = None if record is None else record.get("deleted")
+        there = None if tombstone is None else str(tombstone["by"])
+        operation: DeleteMessage | RestoreMessage
+        if edit.action is Action.SET:
+            bad = _bad_field("deleted", edit)
+            if bad is not None:
+                return refuse(bad)
+            operation = DeleteMessage(message.id, message.author, there, edit.value["by"], message.thread)
+        else:
+            operation = RestoreMessage(message.id, message.author, there, message.thread)
+        return admit(operation, op.actor, op.roles, NO_STATE)
 
     # --- remembering -----------------------------------------------------------------------------------------
 
@@ -220,11 +240,11 @@ class ChatMemory:
                 self.messages[edit.id] = Message("", "", len(self.messages))
         for edit in edits:
             message = self.messages.get(edit.parent) if isinstance(edit.parent, tuple) else None
-            if message is not None and edit.key in ("id", "author") and edit.action is Action.SET:
+            if message is not None and edit.key in ("id", "author", "thread") and edit.action is Action.SET:
                 self.messages[edit.parent] = replace(message, **{edit.key: edit.value})  # type: ignore[index]
         self._ids.update(self.messages[edit.id].id for edit in edits if edit.id in self.messages)
 
-    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         gone = [
             id_ for edit in edits if edit.parent == MESSAGES and edit.action is Action.REMOVE for id_ in edit.erased
         ]
@@ -333,12 +353,15 @@ class ChatMemory:
         return {"stamped": self.stamps.last}
 
     def to_plain(self) -> Any:
-        return [[*type_id, message.id, message.author, message.hint] for type_id, message in self.messages.items()]
+        return [
+            [*type_id, message.id, message.author, message.hint, message.thread]
+            for type_id, message in self.messages.items()
+        ]
 
 
 def remembered(rows: Any) -> ChatMemory:
     """The inverse of `ChatMemory.to_plain`."""
-    return ChatMemory({(client, clock): Message(id_, author, hint) for client, clock, id_, author, hint in rows})
+    return ChatMemory({(client, clock): Message(*fields) for client, clock, *fields in rows})
 
 
 _ASPECTS = dict.fromkeys(("body", "edited", "mentions", "attachments"), "body") | {"deleted": "deleted"}
@@ -346,16 +369,9 @@ _ASPECTS = dict.fromkeys(("body", "edited", "mentions", "attachments"), "body") 
 CHAT = Kind("chat", {MESSAGES: pycrdt.Array}, Role.COMMENTER, 1, ChatMemory, remembered)
 
 
-def _authors(actor: Actor) -> tuple[str, ...]:
-    return (actor.id,) if actor.on_behalf_of is None else (actor.id, actor.on_behalf_of)
-
-
-def _is_import(op: Op) -> bool:
-    return op.actor.via == IMPORT and op.role >= Role.OWNER
-
-
-def _posts_for(op: Op, author: object) -> bool:
-    return is_id(author) if _is_import(op) else author in _authors(op.actor)
+def _thread(fields: Mapping[str, Edit]) -> str | None:
+    thread = fields.get("thread")
+    return thread.value if thread is not None and isinstance(thread.value, str) else None
 
 
 def _bad_field(key: str, edit: Edit) -> str | None:
@@ -429,41 +445,32 @@ def _is_tombstone(value: Any) -> bool:
     )
 
 
-def _is_own_tombstone(value: Any, actor: Actor) -> bool:
-    return _is_tombstone(value) and value["by"] in _authors(actor)
-
-
 def is_emoji(text: str) -> bool:
     """Whether `text` can be what somebody reacts with."""
     return 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_EMOJI and SEPARATOR not in text
 
 
-def _is_own_reaction(actor: Actor, edit: Edit) -> bool:
-    emoji, _, who = (edit.key or "").partition(SEPARATOR)
-    return is_emoji(emoji) and who in _authors(actor) and _is_reaction_value(edit)
-
-
-def _is_fitting_reaction(op: Op, edit: Edit) -> bool:
-    """On a message of the same op, where an import brings those of others (rule 4)."""
-    emoji, _, who = (edit.key or "").partition(SEPARATOR)
-    return is_emoji(emoji) and _posts_for(op, who) and _is_reaction_value(edit)
-
-
-def _is_reaction_value(edit: Edit) -> bool:
-    return edit.action is Action.UNSET or (edit.action is Action.SET and edit.value is True)
+def _judge_reaction(op: Op, edit: Edit, thread: str | None, posted: bool) -> Decision:
+    key = edit.key or ""
+    emoji, _, who = key.partition(SEPARATOR)
+    if edit.action is Action.UNSET:
+        return admit(Unreact(key, who, thread), op.actor, op.roles, NO_STATE)
+    if not (is_emoji(emoji) and edit.action is Action.SET and edit.value is True):
+        return _not_a_reaction(op, edit)
+    return admit(React(key, who, thread, posted), op.actor, op.roles, NO_STATE)
 
 
 def _names_another(actor: Actor, edit: Edit, fields: Mapping[Parent, Mapping[str, Edit]]) -> bool:
     """Whether the edit is a post or a reaction in somebody else's name."""
     if edit.parent == MESSAGES and edit.action is Action.INSERT:
         author = fields.get(edit.id, {}).get("author")
-        return author is not None and author.value not in _authors(actor)
+        return author is not None and author.value not in authors(actor)
     _, separator, who = (edit.key or "").partition(SEPARATOR)
-    return bool(separator) and who not in _authors(actor)
+    return bool(separator) and who not in authors(actor)
 
 
-def _foreign_reaction(op: Op, edit: Edit) -> str:
-    return (
+def _not_a_reaction(op: Op, edit: Edit) -> Refuse:
+    return refuse(
         f"reaction: expected a key emoji{SEPARATOR}{op.actor.id} (at most {MAX_EMOJI} bytes of emoji) set to true, "
         f"got {edit.key!r:.80}: {edit.value!r:.80}"
     )

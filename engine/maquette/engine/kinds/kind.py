@@ -1,6 +1,7 @@
 """What a kind of document has to say: its roots, who may write what, and what an op did.
 
-Rule 1: `judge` decides before anything is applied, from the edits and the kind's own small memory of the document.
+Rule 1: `judge` refuses before anything is applied, from the edits and the kind's own small memory of the document:
+        itself what has no fitting shape, and by the gate's decision what the actor may not do.
 Rule 2: `describe` tells effective values, read from the replica after the op; the same op on the same state gives the
         same changes, live and in a rebuild.
 Rule 3: a kind keeps no clock, no randomness and no I/O; what it needs is in the `Op`.
@@ -16,8 +17,9 @@ import pycrdt
 
 from maquette.engine.edits import Edit, Parent
 from maquette.engine.events import Actor
+from maquette.engine.gate import Refuse
 from maquette.engine.index import Index
-from maquette.engine.roles import Role
+from maquette.engine.roles import Role, Roles
 from maquette.engine.update import Id
 
 Change = dict[str, Any]
@@ -29,25 +31,19 @@ Path = tuple[str | Id, ...]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One update by one actor on its way into the log. `now` is in milliseconds since 1970."""
+    """One update by one actor, with its roles of this moment, on its way into the log. `now`: ms since 1970."""
 
     actor: Actor
-    role: Role
+    roles: Roles
     now: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`edit` is refused for `reason`: what was expected and what came, for the person who sent it.
-
-    `rule` is the part that goes into the log: what was expected, and nothing of what came (G5 b).
-    `foreign`: the edit is in another person's name, and may have come by way of their neighbour's tab (D4).
-    """
+    """`edit` is refused: see `gate.Refuse` for what of that goes where."""
 
     edit: Edit
-    reason: str
-    rule: str
-    foreign: bool = False
+    refusal: Refuse
 
 
 class View(Protocol):
@@ -77,8 +73,8 @@ class Memory(Protocol):
         """Take in what admitted edits make, before they are applied; live and in a replay."""
         ...
 
-    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
-        """Take in what the applied edits did, which the log tells as `changes`; live and in a replay."""
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
+        """Take in what the applied edits of `actor` did, which the log tells as `changes`; live and in a replay."""
         ...
 
     def finishes(self, edits: Sequence[Edit]) -> bool:

@@ -5,33 +5,54 @@ Rule 2: a node is deleted by its `trashed` register; its record leaves only by t
         owner's.
 Rule 3: a cycle that concurrent moves close is admitted and repaired by an op of the server; a node under itself or
         under a parent that nobody has seen is refused.
-Rule 4: commenters write comments; the rest of the scene takes editors.
+Rule 4: a locked node stays as it is until whoever locked it, or a moderator, unlocks it (`locks`).
+Who may do what of this is the gate's word (`gate`); here is what has a meaning and a fitting shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pycrdt
 
 from maquette.engine.edits import Action, Edit, Parent
 from maquette.engine.errors import InvalidInput, SchemaError
+from maquette.engine.gate import ADMITTED, Decision, Refuse, admit
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.operations import (
+    AddComment,
+    AddMaterial,
+    AddNode,
+    ChangeComment,
+    ChangeMaterial,
+    ChangeNode,
+    ChangeSetting,
+    LockNode,
+    MoveNode,
+    Operation,
+    RemoveComment,
+    RemoveMaterial,
+    RemoveNode,
+    RestoreNode,
+    TrashNode,
+)
 from maquette.engine.roles import Role
 from maquette.engine.scene import schema
+from maquette.engine.scene.locks import Locks, SceneState
 from maquette.engine.scene.tree import Tree
 from maquette.engine.update import Id
 
 NODES, MATERIALS, COMMENTS, SETTINGS = "nodes", "materials", "comments", "settings"
 RECORDS: dict[str, schema.Kind] = {NODES: "node", MATERIALS: "material", COMMENTS: "comment"}
 """The roots that hold records, and what one is called in changes and messages."""
-SLOTS = "slots"
+SLOTS, LOCKED = "slots", "locked"
 _MAP = 1
 
 _Fields = dict[str, Any]
+_Inside = dict[Parent, list[Edit]]
 
 
 class SceneMemory:
@@ -40,6 +61,8 @@ class SceneMemory:
     def __init__(self) -> None:
         self.tree = Tree()
         self.records: dict[tuple[str, str], Id] = {}
+        self.locks = Locks(self.tree)
+        self._state = SceneState(self.tree, self.locks)
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -48,101 +71,128 @@ class SceneMemory:
         inside: dict[Parent, list[Edit]] = {}
         for edit in edits:
             inside.setdefault(edit.parent, []).append(edit)
-        new_nodes = {edit.key for edit in inside.get(NODES, ()) if edit.action is Action.SET}
-        repeated = _repeated(edits)
+        new_nodes = {str(edit.key): edit for edit in inside.get(NODES, ()) if edit.action is Action.SET}
+        repeated = _repeated(edits) if len(edits) > 1 else _NEVER
+        state = self._state
+        state.new_parent = lambda node: _new_parent(new_nodes.get(node), inside)
+        if self.locks:
+            state.opened = frozenset()
+            state.opened = self._opened(op, edits, view, state)
         verdicts = []
         for edit in edits:
             if edit.parent in made:
                 continue  # judged with the record that it is part of
             path = view.path(edit.parent)
+            decision: Decision
             try:
                 if edit.parent in RECORDS and (edit.parent, edit.key) in repeated:
                     raise InvalidInput("scene: expected each record once in an op, got one more")
                 if len(path) == 1:
-                    self._check_root(op, edit, str(path[0]), inside, new_nodes, view)
+                    operation = self._at_root(op, edit, str(path[0]), inside, new_nodes, view)
                 else:
-                    self._check_field(op, edit, path, inside, new_nodes, view)
-            except _NotYours as error:
-                verdicts.append(Verdict(edit, str(error), _rule(error), foreign=True))
+                    operation = self._at_field(edit, path, inside, new_nodes, view)
+                decision = admit(operation, op.actor, op.roles, state)
             except InvalidInput as error:
-                verdicts.append(Verdict(edit, str(error), _rule(error)))
+                decision = Refuse(str(error), _rule(error))
+            if isinstance(decision, Refuse):
+                verdicts.append(Verdict(edit, decision))
         return verdicts
 
-    def _check_root(
-        self, op: Op, edit: Edit, root: str, inside: dict[Parent, list[Edit]], new_nodes: set[str | None], view: View
-    ) -> None:
+    def _opened(self, op: Op, edits: Sequence[Edit], view: View, state: SceneState) -> frozenset[str]:
+        """The nodes whose lock the op itself writes, by somebody who may: it is not held back by it."""
+        found = set()
+        for edit in edits:
+            if edit.key == LOCKED and isinstance(edit.value, bool) and len(path := view.path(edit.parent)) == 2:
+                node = str(path[1])
+                if path[0] == NODES and admit(LockNode(node), op.actor, op.roles, state) is ADMITTED:
+                    found.add(node)
+        return frozenset(found)
+
+    def _at_root(
+        self, op: Op, edit: Edit, root: str, inside: _Inside, new_nodes: Mapping[str, Edit], view: View
+    ) -> Operation:
+        """What an edit of a root comes to. Raises InvalidInput for what has no meaning there."""
         if root == SETTINGS:
-            _require(op, Role.EDITOR, "settings")
             if edit.action is Action.SET:
                 _check_register(edit, "settings", str(edit.key))
                 schema.check_field("settings", str(edit.key), edit.value)
-            return
+            return ChangeSetting(str(edit.key))
         what = RECORDS.get(root)
         if what is None or edit.key is None:
             raise InvalidInput(f"scene: expected records in {', '.join(RECORDS)} or settings, got one elsewhere")
-        _require(op, Role.COMMENTER if root == COMMENTS else Role.EDITOR, what)
         if edit.action is Action.UNSET:
-            self._check_removal(op, root, edit.key, what, view)
-            return
+            return _REMOVALS[root](edit.key, self._creator(op, root, edit.key, view))
         if not is_id(edit.key):
             raise InvalidInput(f"{what}: expected an id of 1 to 64 characters of [A-Za-z0-9_-], got {edit.key!r:.80}")
         if edit.type_ref != _MAP:
             raise InvalidInput(f"{what} {edit.key!r}: expected a shared map, got {edit.value!r:.80}")
         if (root, edit.key) in self.records:
             raise InvalidInput(f"{what}: expected a fresh id, got {edit.key!r}, which exists")
-        fields = _gathered(edit, inside, what)
-        _check_record(what, edit.key, fields)
-        if root == NODES:
-            self._check_place(edit.key, fields["place"], new_nodes)
-        if "trashed" in fields:
-            _check_trasher(op, fields["trashed"])
-        if root == COMMENTS and fields["author"] != op.actor.id:
-            raise _NotYours(f"comment.author: expected {op.actor.id!r}, got {fields['author']!r:.80}")
+        return self._new_record(edit.key, what, _gathered(edit, inside, what), new_nodes)
 
-    def _check_removal(self, op: Op, root: str, id_: str, what: schema.Kind, view: View) -> None:
-        """Whatever takes the place at a key ends what shows there, if it says so or not: the record counts."""
+    def _new_record(self, id_: str, what: schema.Kind, fields: _Fields, new_nodes: Mapping[str, Edit]) -> Operation:
+        _check_record(what, id_, fields)
+        match what:
+            case "node":
+                self._check_place(id_, fields["place"], new_nodes)
+                trashed = fields.get("trashed")
+                return AddNode(id_, fields["place"][0], None if trashed is None else trashed["by"])
+            case "material":
+                return AddMaterial(id_)
+            case _:
+                return AddComment(fields["author"], fields.get("node"))
+
+    def _creator(self, op: Op, root: str, id_: str, view: View) -> str | None:
+        """Who made the record; the actor itself when there is none: to end nothing is nobody's harm.
+
+        Whatever takes the place at a key ends what shows there, if it says so or not: the record counts.
+        """
         record = self.records.get((root, id_))
-        if record is not None and op.role < Role.OWNER and view.creator(record) != op.actor.id:
-            raise InvalidInput(
-                f"{what}: expected 'trashed' to be set, got the removal of somebody else's record {id_!r}"
-            )
+        return op.actor.id if record is None else view.creator(record)
 
-    def _check_field(
-        self,
-        op: Op,
-        edit: Edit,
-        path: tuple[Any, ...],
-        inside: dict[Parent, list[Edit]],
-        new_nodes: set[str | None],
-        view: View,
-    ) -> None:
+    def _at_field(
+        self, edit: Edit, path: tuple[Any, ...], inside: _Inside, new_nodes: Mapping[str, Edit], view: View
+    ) -> Operation:
+        """What an edit in a record comes to. Raises InvalidInput for what has no meaning there."""
         what = RECORDS.get(path[0]) if len(path) in (2, 3) else None
         if what is None or edit.key is None or (len(path) == 3 and (what, path[2]) != ("node", SLOTS)):
             raise InvalidInput("scene: expected a field of a node, material or comment, got an edit elsewhere")
-        if what == "comment":
-            _check_comment(op, edit, view)
-        else:
-            _require(op, Role.EDITOR, what)
         if len(path) == 3:
             if edit.action is Action.SET:
                 _check_register(edit, "node", SLOTS)
                 schema.check_field("node", SLOTS, {edit.key: edit.value})
-            return
-        if edit.action is Action.UNSET:
-            schema.check_unset(what, edit.key)
-            return
-        if (what, edit.key) == ("node", SLOTS):
-            _check_slots(edit)
-            schema.check_field(what, edit.key, _gathered(edit, inside, None))
-            return
-        _check_register(edit, what, edit.key)
-        schema.check_field(what, edit.key, edit.value)
-        if edit.key == "place":
-            self._check_place(path[1], edit.value, new_nodes)
-        if edit.key == "trashed":
-            _check_trasher(op, edit.value)
+            return ChangeNode(path[1], SLOTS)
+        self._check_value(edit, edit.key, path[1], what, inside, new_nodes)
+        match what:
+            case "node":
+                return _of_node(edit, edit.key, path[1])
+            case "material":
+                return ChangeMaterial(path[1])
+            case _:
+                return _of_comment(edit, edit.key, view)
 
-    def _check_place(self, node: str, place: Sequence[Any], new_nodes: set[str | None]) -> None:
+    def _check_value(
+        self,
+        edit: Edit,
+        key: str,
+        id_: str,
+        what: schema.Kind,
+        inside: _Inside,
+        new_nodes: Mapping[str, Edit],
+    ) -> None:
+        if edit.action is Action.UNSET:
+            schema.check_unset(what, key)
+            return
+        if (what, key) == ("node", SLOTS):
+            _check_slots(edit)
+            schema.check_field(what, key, _gathered(edit, inside, None))
+            return
+        _check_register(edit, what, key)
+        schema.check_field(what, key, edit.value)
+        if key == "place":
+            self._check_place(id_, edit.value, new_nodes)
+
+    def _check_place(self, node: str, place: Sequence[Any], new_nodes: Mapping[str, Edit]) -> None:
         parent = place[0]
         if parent == node:
             raise InvalidInput(f"node.place: expected another node as parent, got node {node!r} itself")
@@ -156,15 +206,20 @@ class SceneMemory:
             if edit.key is not None and edit.action is Action.SET and edit.parent in RECORDS:
                 self.records[str(edit.parent), edit.key] = edit.id
 
-    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         for change in changes:
             match change["type"]:
                 case "node.added":
                     self.tree.place(change["id"], *change["node"]["place"])
                     if "trashed" in change["node"]:
                         self.tree.trash(change["id"])
+                    self.locks.set(change["id"], actor if change["node"].get(LOCKED) else None)
+                case "node.changed":
+                    if LOCKED in change["set"]:
+                        self.locks.set(change["id"], actor if change["set"][LOCKED] else None)
                 case "node.moved":
                     self.tree.place(change["id"], *change["place"])
+                    self.locks.move()
                 case "node.trashed":
                     self.tree.trash(change["id"])
                 case "node.restored":
@@ -172,6 +227,7 @@ class SceneMemory:
                 case "node.removed":
                     self.tree.remove(change["id"])
                     self.records.pop((NODES, change["id"]), None)
+                    self.locks.set(change["id"], None)
                 case "material.removed":
                     self.records.pop((MATERIALS, change["id"]), None)
                 case "comment.removed":
@@ -234,7 +290,8 @@ class SceneMemory:
 
     def to_plain(self) -> Any:
         nodes = [[node, *_place(self.tree, node), self.tree.is_trashed(node)] for node in self.tree.nodes()]
-        return {"nodes": nodes, "records": [[root, id_, *item] for (root, id_), item in self.records.items()]}
+        records = [[root, id_, *item] for (root, id_), item in self.records.items()]
+        return {"nodes": nodes, "records": records, "locks": self.locks.to_plain()}
 
 
 def remembered(stored: Any) -> SceneMemory:
@@ -245,6 +302,8 @@ def remembered(stored: Any) -> SceneMemory:
         if trashed:
             memory.tree.trash(node)
     memory.records = {(root, id_): (client, clock) for root, id_, client, clock in stored["records"]}
+    for node, actor in stored["locks"].items():
+        memory.locks.set(node, actor)
     return memory
 
 
@@ -263,11 +322,7 @@ def _place(tree: Tree, node: str) -> tuple[str | None, str]:
     return written.parent, written.order
 
 
-def _require(op: Op, least: Role, what: str) -> None:
-    if op.role < least:
-        raise InvalidInput(
-            f"{what}: expected a role of {least.name.lower()} or above, got {op.role.name.lower()} ({op.actor.id!r})"
-        )
+_NEVER: frozenset[tuple[Parent, str | None]] = frozenset()
 
 
 def _repeated(edits: Sequence[Edit]) -> set[tuple[Parent, str | None]]:
@@ -281,10 +336,6 @@ def _repeated(edits: Sequence[Edit]) -> set[tuple[Parent, str | None]]:
     return more
 
 
-class _NotYours(InvalidInput):
-    """An edit in somebody else's name."""
-
-
 def _rule(error: InvalidInput) -> str:
     """What was expected, without anything of what came: paths below a field hold the sender's keys."""
     if isinstance(error, SchemaError):
@@ -292,7 +343,7 @@ def _rule(error: InvalidInput) -> str:
     return str(error).partition(", got ")[0]
 
 
-def _gathered(edit: Edit, inside: dict[Parent, list[Edit]], what: str | None) -> _Fields:
+def _gathered(edit: Edit, inside: _Inside, what: str | None) -> _Fields:
     """The fields of a map that the same update makes, with a node's slots."""
     fields: _Fields = {}
     for part in inside.get(edit.id, ()):
@@ -320,11 +371,6 @@ def _check_register(edit: Edit, what: str, key: str) -> None:
         raise InvalidInput(f"{what}: expected plain values, got a shared type in {key!r:.80}")
 
 
-def _check_trasher(op: Op, trashed: Any) -> None:
-    if trashed["by"] != op.actor.id:
-        raise _NotYours(f"node.trashed.by: expected {op.actor.id!r}, got {trashed['by']!r:.80}")
-
-
 def _check_record(what: str, id_: str, fields: _Fields) -> None:
     match what:
         case "node":
@@ -335,16 +381,40 @@ def _check_record(what: str, id_: str, fields: _Fields) -> None:
             schema.check_comment(fields, id_)
 
 
-def _check_comment(op: Op, edit: Edit, view: View) -> None:
-    _require(op, Role.COMMENTER, "comment")
+def _of_node(edit: Edit, key: str, node: str) -> Operation:
+    match key:
+        case "place":
+            return MoveNode(node, edit.value[0])
+        case "trashed":
+            return RestoreNode(node) if edit.action is Action.UNSET else TrashNode(node, edit.value["by"])
+        case "locked":
+            return LockNode(node)
+        case _:
+            return ChangeNode(node, key)
+
+
+def _of_comment(edit: Edit, key: str, view: View) -> Operation:
+    if key in ("author", "at", "parent"):
+        raise InvalidInput(f"comment.{key}: expected it to stay as it was, got a change")
     comment = view.shared(edit.parent)
-    author = None if comment is None else comment.get("author")
-    if edit.key == "resolved":
-        return  # whoever may comment may settle a discussion
-    if edit.key in ("author", "at", "parent"):
-        raise InvalidInput(f"comment.{edit.key}: expected it to stay as it was, got a change")
-    if author != op.actor.id:
-        raise InvalidInput(f"comment: expected an edit by its author, got one of {edit.key!r} by {op.actor.id!r}")
+    author, node = (None, None) if comment is None else (comment.get("author"), comment.get("node"))
+    return ChangeComment(author, key, node)
+
+
+_REMOVALS: Mapping[str, Callable[[str, str | None], Operation]] = {
+    NODES: RemoveNode,
+    MATERIALS: RemoveMaterial,
+    COMMENTS: RemoveComment,
+}
+
+
+def _new_parent(made: Edit | None, inside: _Inside) -> str | None:
+    """The parent of a node that the op itself makes, as it says; None for the root, and for one that it does not."""
+    if made is not None:
+        for part in inside.get(made.id, ()):
+            if part.key == "place" and isinstance(part.value, list) and part.value:
+                return part.value[0] if isinstance(part.value[0], str) else None
+    return None
 
 
 def _changed(what: str, id_: str, keys: list[str], record: Any) -> list[Change]:

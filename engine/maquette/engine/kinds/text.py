@@ -24,7 +24,7 @@ class TextMemory:
     def learn(self, edits: Sequence[Edit]) -> None:
         pass
 
-    def settle(self, edits: Sequence[Edit], changes: Sequence[Change]) -> None:
+    def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         pass
 
     def finishes(self, edits: Sequence[Edit]) -> bool:
