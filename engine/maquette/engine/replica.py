@@ -148,6 +148,10 @@ class Replica:
         """The actor who made the type."""
         return self.claims.owner(type_id[0])
 
+    def shows(self, edit: Edit) -> bool:
+        """Whether what the edit brought is there: what loses a race and what lies in something deleted is deleted."""
+        return not self.index.is_deleted(edit.id)
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     def state_vector(self) -> bytes:

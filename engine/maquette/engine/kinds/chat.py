@@ -25,7 +25,7 @@ from maquette.engine.events import Actor
 from maquette.engine.gate import ADMITTED, NO_STATE, Decision, Refuse, admit, authors, imports, refuse
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
-from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, inside, made, plain
 from maquette.engine.operations import (
     DeleteMessage,
     EditMessage,
@@ -271,11 +271,12 @@ class ChatMemory:
         changes: list[Change] = []
         posted: set[Parent] = set()
         told: set[tuple[Id, str]] = set()
+        parts = inside(edits) if len(edits) > 1 else {}
         for edit in edits:
             if edit.parent == MESSAGES:
                 if edit.action is Action.INSERT:
                     posted.add(edit.id)
-                    changes += self._posted(edit.id, view)
+                    changes += self._posted(edit, parts, view)
                 elif edit.action is Action.REMOVE:
                     changes += [change for type_id in edit.erased for change in self._removed(type_id)]
                 continue
@@ -285,14 +286,19 @@ class ChatMemory:
             about = edit.key or "" if len(path) == 3 else _ASPECTS.get(edit.key or "", "")
             if about and (path[1], about) not in told:
                 told.add((path[1], about))
-                changes += self._changed(path[1], about, len(path) == 3, view)
+                if len(path) == 3 and view.shows(edit) and path[1] in self.messages:
+                    changes.append(_reaction("reaction.added", self.messages[path[1]].id, about))
+                else:
+                    changes += self._changed(path[1], about, len(path) == 3, view)
         return changes
 
-    def _posted(self, type_id: Id, view: View) -> list[Change]:
-        record = view.shared(type_id)
-        if record is None:
-            return []
-        fields = plain(record)
+    def _posted(self, edit: Edit, parts: Mapping[Parent, Sequence[Edit]], view: View) -> list[Change]:
+        fields = made(edit, parts, view)
+        if fields is None:
+            record = view.shared(edit.id)
+            if record is None:
+                return []
+            fields = plain(record)
         reactions = fields.pop("reactions", {})
         edited, deleted = fields.pop("edited", None), fields.pop("deleted", None)
         posted: Change = {"type": "message.posted", **fields}

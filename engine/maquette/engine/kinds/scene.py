@@ -21,7 +21,7 @@ from maquette.engine.errors import InvalidInput, SchemaError
 from maquette.engine.gate import ADMITTED, Decision, Refuse, admit
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
-from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, plain
+from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, inside, made, plain
 from maquette.engine.operations import (
     AddComment,
     AddMaterial,
@@ -242,32 +242,42 @@ class SceneMemory:
     # --- telling -----------------------------------------------------------------------------------------------------
 
     def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
-        whole: dict[tuple[str, str], None] = {}  # ordered sets: what changed, in the order of the op
-        fields: dict[tuple[str, str], dict[str, None]] = {}
-        settings: dict[str, None] = {}
+        whole: dict[tuple[str, str], Edit] = {}  # in the order of the op
+        fields: dict[tuple[str, str], _Told] = {}
+        settings: _Told = {}
         for edit in edits:
             path = view.path(edit.parent)
-            if path == (SETTINGS,):
-                settings[str(edit.key)] = None
-            elif len(path) == 1 and path[0] in RECORDS:
-                whole[str(path[0]), str(edit.key)] = None
-            elif len(path) >= 2 and path[0] in RECORDS:
-                key = str(path[2]) if len(path) > 2 else str(edit.key)
-                fields.setdefault((str(path[0]), str(path[1])), {})[key] = None
-        changes = [change for root, id_ in whole for change in self._told(root, id_, view)]
-        for (root, id_), keys in fields.items():
-            record = view.shared(root).get(id_)
-            if (root, id_) not in whole and record is not None:
-                changes += _changed(RECORDS[root], id_, list(keys), record)
-        if settings:
-            changes.append({"type": "setting.changed", **_registers(list(settings), view.shared(SETTINGS))})
+            if len(path) == 1:
+                root = str(path[0])
+                if root == SETTINGS:
+                    _tell(settings, str(edit.key), edit, view)
+                elif root in RECORDS:
+                    whole[root, str(edit.key)] = edit
+            elif len(path) == 2 and path[0] in RECORDS:
+                _tell(fields.setdefault((str(path[0]), str(path[1])), {}), str(edit.key), edit, view)
+            elif path and path[0] in RECORDS:
+                fields.setdefault((str(path[0]), str(path[1])), {})[str(path[2])] = None
+        parts = inside(edits) if whole else {}
+        changes = [change for (root, id_), edit in whole.items() for change in self._told(root, id_, edit, parts, view)]
+        for (root, id_), told in fields.items():
+            registers = None if (root, id_) in whole else _registers(told, lambda: view.shared(root).get(id_))  # noqa: B023
+            if registers is not None:
+                changes += _changed(RECORDS[root], id_, list(told), registers)
+        registers = _registers(settings, lambda: view.shared(SETTINGS)) if settings else None
+        if registers is not None:
+            changes.append(_set("setting.changed", list(settings), registers))
         return changes
 
-    def _told(self, root: str, id_: str, view: View) -> list[Change]:
+    def _told(
+        self, root: str, id_: str, edit: Edit, parts: Mapping[Parent, Sequence[Edit]], view: View
+    ) -> list[Change]:
         what = RECORDS[root]
-        record = view.shared(root).get(id_)
-        if record is not None:
-            return [{"type": f"{what}.added", "id": id_, what: plain(record)}]
+        fields = made(edit, parts, view)
+        if fields is None:
+            record = view.shared(root).get(id_)
+            fields = None if record is None else plain(record)
+        if fields is not None:
+            return [{"type": f"{what}.added", "id": id_, what: fields}]
         return [{"type": f"{what}.removed", "id": id_}] if (root, id_) in self.records else []
 
     # --- the rest of what a document asks ------------------------------------------------------------------------
@@ -417,24 +427,43 @@ def _new_parent(made: Edit | None, inside: _Inside) -> str | None:
     return None
 
 
-def _changed(what: str, id_: str, keys: list[str], record: Any) -> list[Change]:
+_Told = dict[str, Edit | None]
+"""Keys that an op touched, each with the edit whose value shows there; None when it has to be looked up."""
+
+
+def _tell(told: _Told, key: str, edit: Edit, view: View) -> None:
+    if edit.type_ref is None and view.shows(edit):
+        told[key] = edit
+    else:
+        told.setdefault(key, None)
+
+
+def _registers(told: _Told, find: Callable[[], Any]) -> _Fields | None:
+    """What shows at the keys, those without a value left out; None when the record that `find` gives is gone."""
+    fields = {key: plain(edit.value) for key, edit in told.items() if edit is not None}
+    if len(fields) < len(told):
+        record = find()
+        if record is None:
+            return None
+        fields = {key: plain(record[key]) for key in told if key in record}
+    return fields
+
+
+def _changed(what: str, id_: str, keys: list[str], fields: _Fields) -> list[Change]:
     changes: list[Change] = []
     if what == "node" and "place" in keys:
         keys.remove("place")
-        changes.append({"type": "node.moved", "id": id_, "place": plain(record["place"])})
+        changes.append({"type": "node.moved", "id": id_, "place": fields.pop("place")})
     if what == "node" and "trashed" in keys:
         keys.remove("trashed")
-        trashed = plain(record.get("trashed"))
+        trashed = fields.pop("trashed", None)
         changes.append(
             {"type": "node.restored", "id": id_} if trashed is None else {"type": "node.trashed", "id": id_, **trashed}
         )
     if keys:
-        changes.append({"type": f"{what}.changed", "id": id_, **_registers(keys, record)})
+        changes.append(_set(f"{what}.changed", keys, fields, id=id_))
     return changes
 
 
-def _registers(keys: list[str], record: Any) -> Change:
-    return {
-        "set": {key: plain(record[key]) for key in keys if key in record},
-        "unset": [key for key in keys if key not in record],
-    }
+def _set(kind: str, keys: Sequence[str], fields: _Fields, **about: str) -> Change:
+    return {"type": kind, **about, "set": fields, "unset": [key for key in keys if key not in fields]}
