@@ -1,13 +1,15 @@
-"""Flooding sockets and clients that reconnect without end, against honest ones: what the honest ones feel.
+"""Flooding sockets, clients that reconnect without end and requests in a row, against honest clients: what these feel.
 
-    python benchmarks/flood.py [--floods 900] [--reconnects 100] [--honest 50] [--seconds 10] [--limits FILE]
+    python benchmarks/flood.py [--floods 900] [--reconnects 100] [--requests 0] [--honest 50] [--seconds 6] [--rounds 3]
+                               [--limits FILE]
 
 Honest clients type five times a second each, five in a document, and wait for the echo from the disk. The
 attackers have tokens of the same tenant, in the same space: few actors with many sockets each. A flooding socket sends
 edits as fast as the server reads them and is back a second after it was closed, whatever it was told; a reconnecting
-one joins and leaves five times a second. Server, honest clients and each kind of attacker are processes of their own on
-this machine; attackers have the lowest priority, because in the world they bring machines of their own. Prints the
-honest ones' p95 in quiet and under attack.
+one joins and leaves five times a second; a requesting one asks for the chat as soon as it was answered, every other
+time over a new connection. Server, honest clients and each kind of attacker are processes of their own on this machine;
+attackers have the lowest priority, because in the world they bring machines of their own. Each round is quiet first,
+then under attack. Prints the medians of the honest ones' p95, and their ratio.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -42,10 +46,11 @@ from maquette.engine.sync import SyncStep1, SyncUpdate, read_frame, write_frame 
 from maquette.server.limits import FILE  # noqa: E402
 from maquette.server.tokens import Keyring  # noqa: E402
 
-ADDRESSES = {"honest": "127.0.0.1", "flood": "127.0.0.2", "reconnect": "127.0.0.3"}
-ACTORS = {"honest": 1, "flood": 100, "reconnect": 10}
+ADDRESSES = {"honest": "127.0.0.1", "flood": "127.0.0.2", "reconnect": "127.0.0.3", "request": "127.0.0.4"}
+ACTORS = {"honest": 1, "flood": 100, "reconnect": 10, "request": 10}
 """Sockets of one actor."""
 PER_DOCUMENT = 5
+HONEST = ("edits", "lost", "closed")
 RETURN_SECONDS = 1.0
 Told = Counter[str]
 
@@ -89,6 +94,7 @@ async def type_honestly(url: str, number: int, token: str, seconds: float, waits
         while sent and time.monotonic() < deadline:  # noqa: ASYNC110  (a program, and the last echoes are near)
             await asyncio.sleep(0.1)
         told["lost"] += len(sent)
+        told["closed"] += listening.done()
         listening.cancel()
 
 
@@ -143,6 +149,30 @@ async def reconnect(url: str, number: int, token: str, told: Told) -> None:
             told[_word(error)] += 1
 
 
+async def request(url: str, number: int, token: str, told: Told) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+    head = (
+        f"GET /v1/spaces/demo/chat/messages HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(host, int(port), local_addr=(ADDRESSES["request"], 0))
+            for _ in range(2):
+                writer.write(head)
+                told[await _answer(reader)] += 1
+            writer.close()
+        except (OSError, EOFError) as error:
+            told[type(error).__name__] += 1
+            await asyncio.sleep(0.01)
+
+
+async def _answer(reader: asyncio.StreamReader) -> str:
+    """The status of a response, once all of it is read."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+    return head[9:12]
+
+
 def _word(error: Exception) -> str:
     closed = getattr(error, "rcvd", None)
     return type(error).__name__ if closed is None else str(closed.code)
@@ -159,6 +189,7 @@ async def act(kind: str, url: str, tokens: Sequence[str], count: int, seconds: f
         "honest": lambda number, token: type_honestly(url, number, token, seconds, waits, told),
         "flood": lambda number, token: flood(url, number, token, updates, told),
         "reconnect": lambda number, token: reconnect(url, number, token, told),
+        "request": lambda number, token: request(url, number, token, told),
     }
     tasks = [asyncio.ensure_future(ways[kind](number, tokens[number // ACTORS[kind]])) for number in range(count)]
     if kind == "honest":
@@ -201,8 +232,58 @@ def p95(waits: Sequence[float]) -> float:
     return 1_000 * sorted(waits)[int(0.95 * (len(waits) - 1))]
 
 
-async def measure(floods: int, reconnects: int, honest: int, seconds: float, limits: Path | None) -> None:
-    print(f"{floods} flooding, {reconnects} reconnecting, {honest} honest, {seconds:g} s, {os.cpu_count()} cores")
+@dataclass(slots=True)
+class Siege:
+    """A server, who attacks it, and what honest clients told before and under attack."""
+
+    server: ServerProcess
+    keyring: Keyring
+    honest: int
+    seconds: float
+    attackers: dict[str, int]
+    calm: list[dict[str, Any]] = field(default_factory=list)
+    attacked: list[dict[str, Any]] = field(default_factory=list)
+    attacks: dict[str, Told] = field(default_factory=dict)
+    computed: float = 0.0
+
+    async def round(self) -> None:
+        """One more of each."""
+        self.calm.append(await self._listen())
+        begin = cpu(self.server.pid)
+        attacks = {
+            kind: start(kind, self.server.url, self.keyring, count, self.seconds + 8)
+            for kind, count in self.attackers.items()
+            if count
+        }
+        await asyncio.sleep(4)  # until the attack stands
+        self.attacked.append(await self._listen())
+        for kind, process in attacks.items():
+            self.attacks.setdefault(kind, Counter()).update((await asyncio.to_thread(ended, process))["told"])
+        self.computed += cpu(self.server.pid) - begin
+
+    async def _listen(self) -> dict[str, Any]:
+        process = start("honest", self.server.url, self.keyring, self.honest, self.seconds)
+        return await asyncio.to_thread(ended, process)
+
+    def tell(self) -> None:
+        """Print what came of it."""
+        print(f"server: {self.server.memory() / 2**20:.0f} MiB, {self.computed:.1f} s of CPU under attack")
+        for kind, told in self.attacks.items():
+            print(f"attackers, {kind}: {dict(told)}")
+        middles = []
+        for name, phases in (("quiet", self.calm), ("attacked", self.attacked)):
+            tails = [p95(phase["waits"]) for phase in phases]
+            edits, lost, closed = (sum(phase["told"].get(what, 0) for phase in phases) for what in HONEST)
+            each = ", ".join(f"{tail:.1f}" for tail in tails)
+            print(f"{name}: p95 {median(tails):.1f} ms ({each}), {edits} edits, {lost} lost, {closed} closed")
+            middles.append(median(tails))
+        print(f"ratio of the honest ones' p95: {middles[1] / middles[0]:.2f}")
+
+
+async def measure(honest: int, seconds: float, rounds: int, limits: Path | None, attackers: dict[str, int]) -> None:
+    who = ", ".join(f"{count} {kind}" for kind, count in attackers.items())
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{who}, {honest} honest, {rounds} rounds of {seconds:g} s, {machine}")
     with TemporaryDirectory() as folder:
         if limits is not None:
             shutil.copy(limits, Path(folder) / FILE)
@@ -212,30 +293,23 @@ async def measure(floods: int, reconnects: int, honest: int, seconds: float, lim
             headers = {"Authorization": f"Bearer {owner}"}
             async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
                 (await http.post("/v1/spaces", json={"slug": "demo"})).raise_for_status()
-            calm = await asyncio.to_thread(lambda: ended(start("honest", server.url, keyring, honest, seconds)))
-            calm_cpu = cpu(server.pid)
-            attackers = [
-                start(kind, server.url, keyring, count, seconds + 8)
-                for kind, count in (("flood", floods), ("reconnect", reconnects))
-                if count
-            ]
-            await asyncio.sleep(4)  # until the attack stands
-            attacked = await asyncio.to_thread(lambda: ended(start("honest", server.url, keyring, honest, seconds)))
-            attacks = [await asyncio.to_thread(ended, one) for one in attackers]
-            print(f"server: {server.memory() / 2**20:.0f} MiB, {cpu(server.pid) - calm_cpu:.1f} s of CPU under attack")
-    for name, said in (("quiet", calm), ("attacked", attacked)):
-        print(f"{name}: p95 {p95(said['waits']):.1f} ms, {said['told']['edits']} edits, {said['told']['lost']} lost")
-    for attack in attacks:
-        print(f"attackers: {attack['told']}")
-    print(f"ratio of the honest ones' p95: {p95(attacked['waits']) / p95(calm['waits']):.2f}")
+                for number in range(30):
+                    body = {"body": f"message {number}"}
+                    (await http.post("/v1/spaces/demo/chat/messages", json=body)).raise_for_status()
+            siege = Siege(server, keyring, honest, seconds, attackers)
+            for _ in range(rounds):
+                await siege.round()
+            siege.tell()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--floods", type=int, default=900)
     parser.add_argument("--reconnects", type=int, default=100)
+    parser.add_argument("--requests", type=int, default=0)
     parser.add_argument("--honest", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limits", type=Path, help="a limits.toml for the server (docs/api.md)")
     parser.add_argument("--act", choices=ADDRESSES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -243,7 +317,8 @@ def main() -> None:
         os.nice(0 if options.act == "honest" else 19)
         print(json.dumps(asyncio.run(act(options.act, **json.load(sys.stdin)))))
     else:
-        asyncio.run(measure(options.floods, options.reconnects, options.honest, options.seconds, options.limits))
+        attackers = {"flood": options.floods, "reconnect": options.reconnects, "request": options.requests}
+        asyncio.run(measure(options.honest, options.seconds, options.rounds, options.limits, attackers))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from maquette.engine.engine import Engine
 from maquette.server.app import create_app
 from maquette.server.auth import Authenticator
 from maquette.server.commands.serve import MAX_FRAME
-from maquette.server.handshakes import AnsweringProtocol
+from maquette.server.handshakes import AnsweringProtocol, Door
 from maquette.server.limits import DEFAULT_TENANT_LIMITS, LimitTable, TenantLimits
 from maquette.server.sync import Hub
 from maquette.server.tokens import Keyring
@@ -146,6 +146,7 @@ async def local_server(
             server = uvicorn.Server(
                 uvicorn.Config(
                     app,
+                    http=Door,
                     ws=AnsweringProtocol,
                     ws_per_message_deflate=False,
                     ws_max_size=MAX_FRAME,

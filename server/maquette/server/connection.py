@@ -166,6 +166,11 @@ class Connection:
         """Bytes that it has not been sent yet."""
         return self._backlog + self._owed
 
+    @property
+    def audience(self) -> int:
+        """How many hear what it says."""
+        return 0 if self._document is None else len(self._document.subscribers)
+
     async def room(self) -> None:
         """Wait until a frame may be handled: rules 5 and 6, seen from the client's socket."""
         while self.closing is None and not self._has_room():

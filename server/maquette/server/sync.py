@@ -42,12 +42,14 @@ from maquette.server.errors import LimitReached, Unauthenticated
 from maquette.server.presence import TICK_SECONDS, Presence
 from maquette.server.rates import FLOOD_SECONDS, Pacer
 from maquette.server.sessions import Session
+from maquette.server.turns import SEAT, Seat, Turns
 
 SILENCE_SECONDS = 20.0  # y-websocket 3 reconnects after 30 s without a message
 WATCH_SECONDS = SILENCE_SECONDS / 4  # between two looks at all connections
 RETRY_SECONDS = 1.0  # after a document was lost, before it is opened again
 HOLD_SECONDS = 3.0  # at most, before a connection too many is told so: who comes back at once comes less often
 MAX_HELD = 500  # connections too many that wait for it, some 40 KiB each; more are told at once
+SEND_SECONDS = 0.00006  # that a frame takes for each who hears it
 CLOSE_SECONDS = 5.0  # for a client to read what waits for it and the reason of its end
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Hub:
     def __init__(self, engine: Engine, authenticator: Authenticator, doorkeeper: Doorkeeper | None = None) -> None:
         self.engine = engine
         self.doorkeeper = doorkeeper or Doorkeeper()
+        self.turns = Turns()
         self.connections: set[Connection] = set()
         self.retry_seconds = RETRY_SECONDS
         self.close_seconds = CLOSE_SECONDS
@@ -91,6 +94,7 @@ class Hub:
                 self.doorkeeper.knock(visit)
                 found = await self._find(websocket, session)
                 pacer = held.enter_context(self.doorkeeper.inside(visit, found.space.id))
+                seat = self._seat(websocket, visit)
             except Unauthenticated as error:
                 return Close.unauthenticated(str(error))
             except DocumentMoved as error:
@@ -105,8 +109,15 @@ class Hub:
             except MaquetteError as error:
                 _logger.exception("sync: a document could not be found")
                 return _unavailable(error)
-            await self._stay(websocket, socket, session, found, pacer)
+            await self._stay(websocket, socket, session, found, pacer, seat)
         return None
+
+    def _seat(self, websocket: WebSocket, visit: Visit) -> Seat:
+        """Where the connection's work is charged: that of its socket, when our own server reads it."""
+        party = self.turns.party(visit.tenant, visit.address, visit.actor)
+        seat: Seat = websocket.scope.get(SEAT) or Seat(self.turns, party)
+        seat.move(party)
+        return seat
 
     async def _hold(self) -> None:
         """Let a connection too many wait, and not all equally long: stock clients do not read when to come back."""
@@ -122,7 +133,7 @@ class Hub:
             self._held -= 1
 
     async def _stay(
-        self, websocket: WebSocket, socket: _Socket, session: Session, found: Resolved, pacer: Pacer
+        self, websocket: WebSocket, socket: _Socket, session: Session, found: Resolved, pacer: Pacer, seat: Seat
     ) -> None:
         stream = found.space.record.document_stream(found.record, found.epoch)
         presence = self._presences.setdefault(stream, Presence(self._tick_soon))
@@ -130,7 +141,7 @@ class Hub:
         connection = Connection(socket, session, found, presence, acks=acks)
         self._enter(connection, presence)
         try:
-            await self._run(websocket, connection, pacer)
+            await self._run(websocket, connection, pacer, seat)
         finally:
             self._leave(connection, presence, stream)
 
@@ -162,11 +173,11 @@ class Hub:
 
     # --- one connection ----------------------------------------------------------------------------------------------
 
-    async def _run(self, websocket: WebSocket, connection: Connection, pacer: Pacer) -> None:
+    async def _run(self, websocket: WebSocket, connection: Connection, pacer: Pacer, seat: Seat) -> None:
         """Read, write and keep the document, until one of them ends; then let the rest be written (rule 4)."""
         writing = asyncio.ensure_future(connection.write(asyncio.get_running_loop().time))
         others = [
-            asyncio.ensure_future(self._read(websocket, connection, pacer)),
+            asyncio.ensure_future(self._read(websocket, connection, pacer, seat)),
             asyncio.ensure_future(self._keep(connection)),
         ]
         try:
@@ -178,12 +189,13 @@ class Hub:
             connection.detach()
             await _end(writing, *others)
 
-    async def _read(self, websocket: WebSocket, connection: Connection, pacer: Pacer) -> None:
+    async def _read(self, websocket: WebSocket, connection: Connection, pacer: Pacer, seat: Seat) -> None:
         now = asyncio.get_running_loop().time
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            await seat.turn()
             await connection.room()
             if connection.closing is not None or self._draining:
                 continue
@@ -192,7 +204,9 @@ class Hub:
                 connection.close(Close.malformed("expected a binary frame, got text"))
                 continue
             before = connection.waiting
+            started = seat.work()
             connection.receive(frame)
+            seat.charge(seat.work() - started + connection.audience * SEND_SECONDS)
             answered = max(0, connection.waiting - before)  # a question of three bytes may cost megabytes
             pause = pacer.take(now(), len(frame) + answered, is_op(frame))
             if pacer.is_flood:

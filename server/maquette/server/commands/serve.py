@@ -23,7 +23,7 @@ from maquette.server.app import create_server_app
 from maquette.server.auth import is_loopback
 from maquette.server.commands.options import DEFAULT_DATA, Data
 from maquette.server.commands.terminal import run, say
-from maquette.server.handshakes import AnsweringProtocol
+from maquette.server.handshakes import AnsweringProtocol, Door
 from maquette.server.limits import DEFAULT_TABLE, FILE, LimitTable, read_limits
 from maquette.server.running import Running, announced, operator
 from maquette.server.services import Services
@@ -97,6 +97,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             lifespan="off",
+            http=Door,
             ws=AnsweringProtocol,
             ws_per_message_deflate=False,  # triples the cost of small pushes
             ws_max_size=MAX_FRAME,

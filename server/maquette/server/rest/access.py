@@ -19,6 +19,7 @@ from maquette.server.auth import enter, introduce
 from maquette.server.doorkeeper import Visit, address_of
 from maquette.server.services import Services, services_of
 from maquette.server.sessions import Session
+from maquette.server.turns import SEAT, Seat
 
 T = TypeVar("T")
 VIA = "rest"
@@ -77,6 +78,9 @@ async def current_session(
     kept = services_of(request)
     session = kept.authenticator.authenticate_connection(request)
     visit = Visit(session.tenant, session.actor.id, address_of(request.client))
+    seat = request.scope.get(SEAT)
+    if isinstance(seat, Seat):
+        seat.move(kept.hub.turns.party(visit.tenant, visit.address, visit.actor))
     request.scope[ALLOWANCE] = kept.hub.doorkeeper.request(visit)
     return session
 
