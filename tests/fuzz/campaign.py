@@ -23,8 +23,6 @@ from random import Random
 from tests.fuzz.became import Became
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROUND_SECONDS = 120
-"""After so long a round hangs: it takes a tenth of that on two busy cores."""
 ROOM = 1 << 16
 SHOWN = 2_000
 
@@ -40,6 +38,8 @@ class Target:
     round: int
     options: tuple[str, ...] = ("-X", "dev")
     """Of the interpreter."""
+    seconds: int = 120
+    """After so long a round hangs: it takes a tenth of that on two busy cores."""
 
     def load(self) -> Attack:
         module, _, name = self.function.partition(":")
@@ -50,7 +50,7 @@ class Target:
 TARGETS: Mapping[str, Target] = {
     "updates": Target("tests.fuzz.updates:besiege", 5_000),
     "sockets": Target("tests.fuzz.sockets:storm", 1_000),
-    "served": Target("tests.fuzz.served:lay_siege", 4_000, ()),  # asyncio's debugging takes more than the server
+    "served": Target("tests.fuzz.served:lay_siege", 4_000, (), 600),  # asyncio's debugging takes more than the server
     "tokens": Target("tests.fuzz.tokens:forge", 5_000),
     "rest": Target("tests.fuzz.rest:call", 500),
     "files": Target("tests.fuzz.files:import_broken", 500),
@@ -70,10 +70,10 @@ def run_round(name: str, seed: int, count: int) -> Became:
         last.flush()
         try:
             done = subprocess.run(
-                [*command, last.name], cwd=ROOT, capture_output=True, text=True, timeout=ROUND_SECONDS + 10
+                [*command, last.name], cwd=ROOT, capture_output=True, text=True, timeout=TARGETS[name].seconds + 10
             )
         except subprocess.TimeoutExpired as error:
-            raise Finding(_told(name, seed, count, last.name, f"no end within {ROUND_SECONDS} s")) from error
+            raise Finding(_told(name, seed, count, last.name, f"no end within {TARGETS[name].seconds} s")) from error
         if done.returncode != 0:
             raise Finding(_told(name, seed, count, last.name, f"exit code {done.returncode}\n{done.stderr[-6_000:]}"))
     fates, echoes = json.loads(done.stdout)
@@ -92,7 +92,7 @@ def _told(name: str, seed: int, count: int, last: str, got: str) -> str:
 
 def attack(name: str, seed: int, count: int, last: str | None) -> Became:
     """One round in this process. What it is at goes to the file `last`, where it outlives us."""
-    faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(TARGETS[name].seconds, exit=True)
     target = TARGETS[name].load()
     if last is None:
         return asyncio.run(_run(target, seed, count, lambda _: None))
