@@ -30,6 +30,13 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_I
 from maquette.server.cli import main
 main()
 """
+EVICTING = """
+import sys
+from maquette.engine import engine
+engine.IDLE_SECONDS = float(sys.argv.pop(1))
+from maquette.server.cli import main
+main()
+"""
 START_SECONDS = 60  # two cores, two test runners, and whatever else the machine does
 
 
@@ -40,14 +47,23 @@ class ServerFailed(AssertionError):
 class ServerProcess:
     """`maquette serve` over a folder, in a process of its own, killed at the end of an `async with`.
 
-    `start` again uses the same port; `port` is that of the first start, 0 for a free one. Its stderr is added
-    to the file `stderr`.
+    `start` again uses the same port; `port` is that of the first start, 0 for a free one. Its stderr is added to the file
+    `stderr`. `idle_seconds`: documents that nobody watches are evicted after so long.
     """
 
-    def __init__(self, folder: Path, *, dev: bool = True, port: int = 0, stderr: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dev: bool = True,
+        port: int = 0,
+        stderr: Path | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
         self.folder = folder
         self.dev = dev
         self._stderr = stderr or Path(os.devnull)
+        self._idle_seconds = idle_seconds
         self.port = port
         self.url = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -77,7 +93,7 @@ class ServerProcess:
 
     async def start(self, *, file_limit: int | None = None) -> None:
         """Start, and return when it listens. `file_limit`: no file may grow beyond so many bytes, as on a full disk."""
-        command = ["-m", "maquette.server.cli"] if file_limit is None else ["-c", LIMITED, str(file_limit)]
+        command = self._command(file_limit)
         options = ["--data", str(self.folder), "--port", str(self.port), *(["--dev"] if self.dev else [])]
         pipe = asyncio.subprocess.PIPE
         with self._stderr.open("ab") as stderr:
@@ -90,6 +106,13 @@ class ServerProcess:
             raise ServerFailed(f"expected a server that starts, it ended with {await self._process.wait()}")
         self.url = line.removeprefix("Listening on ").strip()
         self.port = int(self.url.rpartition(":")[2])
+
+    def _command(self, file_limit: int | None) -> list[str]:
+        if file_limit is not None:
+            return ["-c", LIMITED, str(file_limit)]
+        if self._idle_seconds is not None:
+            return ["-c", EVICTING, str(self._idle_seconds)]
+        return ["-m", "maquette.server.cli"]
 
     async def kill(self) -> None:
         """End it as a power cut would: SIGKILL."""
