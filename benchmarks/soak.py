@@ -2,11 +2,11 @@
 
     python benchmarks/soak.py [--documents 500] [--cycles 3] [--edits 10]
 
-Spaces of four documents: the chat, the scene, two texts. In each document two people join over WebSockets, say where they
-are in presence, write in turn and see each other's edits; the chat and the scene are also written and read over REST;
-then they leave. A cycle ends when the server has evicted every document, which it does after half a second here
-instead of a minute. Prints its memory behind each cycle (RSS, and PSS, which leaves out what is shared with others), and
-how the last cycle's compares with that of the one before.
+Spaces of four documents: the chat, the scene, two texts. In each document two people join over WebSockets, say in
+presence where they are, write in turn and see each other's edits; the chat and the scene are also written and read over
+REST; then they leave. A cycle ends when the server has evicted every document, which it does after half a second here
+instead of a minute. Prints its memory behind each cycle (RSS, and PSS, which counts shared pages in part) and how the
+last cycle's compares with that of the one before.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -103,12 +104,12 @@ class Soak:
             for number in range(edits):
                 writer = (ann, ben)[number % 2]
                 await writer.announce(clock=number + 1, cursor=number)
-                await writer.edit(lambda to=writer, n=number: _write(to.doc, kind, f"c{cycle}e{n}", ("ann", "ben")[n % 2]))  # type: ignore[misc]  # bound in the loop
+                await writer.edit(partial(_write, writer.doc, kind, f"c{cycle}e{number}", ("ann", "ben")[number % 2]))
             if kind in ("chat", "scene"):
                 await self._rest(slug, kind, cycle)
             name = f"c{cycle}e{edits - 1}"
             for one in (ann, ben):
-                await one.until(lambda doc=one.doc: _has(doc, kind, name))  # type: ignore[misc]  # bound in the loop
+                await one.until(partial(_has, one.doc, kind, name))
 
     @asynccontextmanager
     async def _person(self, room: str, number: int) -> AsyncIterator[Peer]:
@@ -159,7 +160,9 @@ async def soak(documents: int, cycles: int, edits: int) -> list[Memory]:
         (data / FILE).write_text(LIMITS)
         async with ServerProcess(data, dev=False, idle_seconds=IDLE_SECONDS) as server:
             keyring = Keyring.load(data)
-            headers = {"Authorization": f"Bearer {keyring.sign('owner', 'Owner', 'dev', {'*': 'owner'}, lifetime=86_400)}"}
+            headers = {
+                "Authorization": f"Bearer {keyring.sign('owner', 'Owner', 'dev', {'*': 'owner'}, lifetime=86_400)}"
+            }
             async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
                 people = Soak(server, http, keyring, -(-documents // len(KINDS)))
                 await people.begin()

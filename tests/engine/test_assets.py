@@ -18,6 +18,7 @@ from maquette.engine.assets import (
     MemoryAssets,
     asset_id,
 )
+from maquette.engine.engine import Engine
 from maquette.engine.errors import InvalidInput, NotFound
 
 ABC = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"  # SHA-256("abc"), FIPS 180-4 example, as base64url
@@ -146,3 +147,15 @@ def test_a_stream_that_fails_leaves_nothing_behind(files: AssetStore, tmp_path: 
     with pytest.raises(RuntimeError, match="connection lost"):
         files.put(Broken())
     assert list((tmp_path / "assets").iterdir()) == []
+
+
+async def test_what_killed_uploads_left_is_swept_when_the_log_opens_for_writing(tmp_path: Path) -> None:
+    async with await Engine.open(tmp_path) as engine:
+        kept = engine.assets.put(b"abc")
+    left = tmp_path / "assets" / ".incoming-x"
+    left.write_bytes(b"half an upload")
+    async with await Engine.open_readonly(tmp_path):
+        assert left.exists()  # it may be another process's, at work
+    async with await Engine.open(tmp_path) as engine:
+        assert not left.exists()
+        assert engine.assets.get(kept) == b"abc"

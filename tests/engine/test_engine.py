@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from asyncio import Future
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -17,12 +18,13 @@ from maquette.engine import engine as engines
 from maquette.engine.assets import MemoryAssets
 from maquette.engine.engine import Engine
 from maquette.engine.errors import LogError, LogUnwritable, OpRefused
-from maquette.engine.events import START, Actor
+from maquette.engine.events import START, Actor, Event, NewEvent
 from maquette.engine.kinds.chat import CHAT, PageLimits
 from maquette.engine.kinds.kind import plain
 from maquette.engine.kinds.scene import MATERIALS
-from maquette.engine.log import EventLog
+from maquette.engine.log import Appended, EventLog
 from maquette.engine.logs.memory import MemoryLog
+from maquette.engine.replica import Replica, ReplicaBroken
 from maquette.engine.roles import Role
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
@@ -311,6 +313,54 @@ async def test_d9_a_full_page_turns_and_late_posts_go_on_with_the_same_stamps() 
     found = await stamps(again)
     assert (found["later"], found["b2"]) == (7, 8)
     assert sorted(found.values()) == list(range(1, 9))
+
+
+class StubbornLog(MemoryLog):
+    """A log in memory that takes nothing into the streams of spaces while `stubborn`."""
+
+    stubborn = False
+
+    def append(self, stream: str, events: Sequence[NewEvent], expected: int | None = None) -> Future[Appended]:
+        if self.stubborn and stream.count("/") == 1:
+            failed: Future[Appended] = asyncio.get_running_loop().create_future()
+            failed.set_exception(LogUnwritable("expected room on the disk, got none"))
+            return failed
+        return super().append(stream, events, expected)
+
+
+async def test_d9_a_page_that_could_not_be_turned_is_turned_behind_the_next_op() -> None:
+    log = StubbornLog()
+    space = await demo(engine_on(log, page=SMALL))
+    watcher = Peer("ben", 8).join(await space.open("chat"))
+    log.stubborn = True
+    for number in range(4):
+        await post(space, "chat", f"a{number}")
+        await settled(space)
+    assert space.record.documents["chat"].current == 1
+    log.stubborn = False
+    await post(space, "chat", "a4")
+    await settled(space)
+    assert space.record.documents["chat"].current == 2
+    assert watcher.successors == ["chat@2"]
+
+
+async def test_a_document_that_cannot_be_opened_is_noted_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = await demo(engine_on(MemoryLog()))
+    await space.write("text:notes", ADA, Role.EDITOR, type_word)
+    document = await space.open("text:notes")
+    space.engine.evict_idle(0)
+    with monkeypatch.context() as broken:
+        broken.setattr(Replica, "replay", Broken.replay)
+        with pytest.raises(ReplicaBroken):
+            await space.open("text:notes")
+    assert space.engine.unopenable == {document.stream: "expected a record that can be replayed"}
+    await space.open("text:notes")
+    assert space.engine.unopenable == {}
+
+
+class Broken:
+    def replay(self, event: Event) -> None:
+        raise ReplicaBroken("expected a record that can be replayed")
 
 
 async def test_d9_a_page_turns_at_its_number_of_clients() -> None:

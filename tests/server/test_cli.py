@@ -197,6 +197,15 @@ def test_an_export_that_cannot_be_says_why(filled: Maquette, tmp_path: Path, spa
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("place", ["none/out.glb", "file/out.jsonl"])
+def test_an_export_into_what_is_no_folder_says_so_in_plain_words(filled: Maquette, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = filled("export", "demo", "--to", tmp_path / place)
+    assert result.exit_code == 2
+    folder, name = (tmp_path / place).parent, Path(place).name
+    assert result.stderr == f"maquette: export: expected an existing folder for {name!r}, got '{folder}'\n"
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +235,13 @@ def test_the_log_can_begin_later_and_be_of_one_space_or_document(filled: Maquett
     assert below == [row for row in everything if row["stream"] != "dev"]
     scene = rows(filled("log", "--json", "--stream", f"dev/{space}/scene@1"))
     assert scene == [row for row in everything if row["stream"].endswith("scene@1")] != []
+
+
+def test_a_stream_that_is_not_there_is_named(filled: Maquette) -> None:
+    result = filled("log", "--stream", "dev/demo")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "expected an existing stream, got 'dev/demo'" in result.stderr
+    assert "`maquette spaces`" in result.stderr
 
 
 def test_an_event_as_json_is_whole(filled: Maquette) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -34,6 +35,7 @@ from maquette.engine.sync import (
 from maquette.engine.update import Limits
 from maquette.server.commands.serve import MAX_FRAME
 from maquette.server.connection import MAX_PRESENCE, MAX_STATE_VECTOR
+from maquette.server.tokens import Keyring
 
 NOTES = "demo/text:notes"
 EMPTY_UPDATE = b"\0\0"
@@ -81,11 +83,20 @@ async def test_who_brings_no_good_token_is_accepted_and_closed_with_4401(token: 
     assert reason in said
 
 
-async def test_an_expired_token_is_closed_with_4401(server: LocalServer) -> None:
+async def test_a_token_of_another_servers_key_is_closed_with_4401(server: LocalServer) -> None:
     async with local_server(dev=False) as other:
         token = other.keyring.sign("ann", "Ann", "dev", {"*": "editor"}, lifetime=600)
         async with peer(server.url, NOTES, sync=False, token=token) as foreign:
             assert (await foreign.end())[0] == 4401
+    await edits_pass(server)
+
+
+async def test_an_expired_token_is_closed_with_4401(server: LocalServer) -> None:
+    then = Keyring([*server.keyring._keys.values()], clock=lambda: time.time() - 120)
+    token = then.sign("old", "Old", "dev", {"*": "editor"}, lifetime=60)
+    async with peer(server.url, NOTES, sync=False, token=token) as old:
+        code, reason = await old.end()
+    assert (code, "got one that expired at" in reason) == (4401, True)
     await edits_pass(server)
 
 
@@ -335,6 +346,26 @@ async def test_d4_structs_of_anothers_client_are_cut_out(server: LocalServer) ->
     actors = [event.actor.id for event in await stored(server.engine.log, await notes_stream(server))]
     assert len(actors) == 3
     assert actors[0] == actors[2] != actors[1]
+
+
+@pytest.mark.parametrize(("acks", "kind"), [("", PermissionDenied), ("1", Refused)])
+async def test_d4_whose_client_id_is_anothers_is_told_once_and_the_owner_goes_on(
+    server: LocalServer, acks: str, kind: type[PermissionDenied | Refused]
+) -> None:
+    async with peer(server.url, NOTES, name="Ann") as ann:
+        await ann.write("hello")
+        await ann.until_text("hello")
+        same: pycrdt.Doc[Any] = pycrdt.Doc(client_id=ann.doc.client_id)
+        async with peer(server.url, NOTES, name="Eve", doc=same, sync=False, acks=acks) as eve:
+            for clock in (1, 2):
+                await eve.announce(clock, cursor=clock)
+            await eve.send(SyncStep1(b"\0"))
+            await eve.expect(SyncStep2)
+            [told] = [message for message in eve.seen if isinstance(message, kind)]
+            assert f"expected a client id of your own, got {same.client_id}, which belongs" in told.reason
+            await eve.write(" forged")
+            await ann.write("!")
+            await ann.until_text("hello!")
 
 
 # --- acknowledgements ------------------------------------------------------------------------------------------------

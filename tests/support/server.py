@@ -47,8 +47,8 @@ class ServerFailed(AssertionError):
 class ServerProcess:
     """`maquette serve` over a folder, in a process of its own, killed at the end of an `async with`.
 
-    `start` again uses the same port; `port` is that of the first start, 0 for a free one. Its stderr is added to the file
-    `stderr`. `idle_seconds`: documents that nobody watches are evicted after so long.
+    `start` again uses the same port; `port` is that of the first start, 0 for a free one. What it says on
+    stderr is added to `stderr`. `idle_seconds`: documents that nobody watches are evicted after so long.
     """
 
     def __init__(

@@ -27,6 +27,7 @@ LIMIT = 256 * 1024 * 1024
 """Bytes of one asset by default: the largest models of the common sample sets stay under 100 MB."""
 
 CHUNK = 1024 * 1024
+_ASIDE = ".incoming-"
 
 # 43 characters hold 258 bits; the last one may only use its upper four, or one digest would have four names
 ID = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
@@ -186,8 +187,13 @@ class AssetStore:
         """Where the asset's file is, or would be. Raises InvalidInput for a malformed id (rule 4)."""
         return self._folder / check_id(asset)[:2] / asset
 
+    def sweep(self) -> None:
+        """Remove what uploads left behind that a killed process did not end. Nobody may put meanwhile."""
+        for left in self._folder.glob(f"{_ASIDE}*"):
+            left.unlink(missing_ok=True)
+
     def _write_aside(self, content: bytes | BinaryIO) -> tuple[Path, str]:
-        handle, name = tempfile.mkstemp(prefix=".incoming-", dir=self._folder)
+        handle, name = tempfile.mkstemp(prefix=_ASIDE, dir=self._folder)
         digest = hashlib.sha256()
         try:
             with os.fdopen(handle, "wb") as file:

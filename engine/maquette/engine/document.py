@@ -186,6 +186,10 @@ class Document:
             op.read = read_update(op.data, self.limits)
         return self.replica.admit(Op(op.actor, op.roles(), self._clock()), op.data, op.own, self.limits, op.read)
 
+    def was_not_turned(self) -> None:
+        """Nobody could do anything about a full page: the next op tells again that it is full."""
+        self._told_full = False
+
     def _fail(self, receipt: Receipt, error: Exception) -> None:
         if not isinstance(error, MaquetteError):
             _logger.exception("document %s: judging an op failed", self.stream)

@@ -86,6 +86,8 @@ class Engine:
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Future[Document]] = {}
         self._lost: dict[str, Document] = {}
+        self.unopenable: dict[str, str] = {}
+        """Streams of documents that somebody asked for and that could not be opened the last time, and why."""
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -106,9 +108,11 @@ class Engine:
         folder = Path(rest.removeprefix("//") if scheme == "sqlite" and rest else text)
         log = await SqliteLog.open(folder, accept_loss=accept_loss)
         mark = restored_mark(folder)
+        assets = AssetStore(folder / "assets")
+        assets.sweep()  # the log is ours alone (L5), and so are its assets
         return cls(
             log,
-            AssetStore(folder / "assets"),
+            assets,
             SnapshotStore(folder / "snapshots"),
             node=_node_secret(folder, mark),
             restored=mark,
@@ -240,12 +244,21 @@ class Engine:
         return await asyncio.shield(opening)
 
     async def _load(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
+        try:
+            document = await self._opened(space, record, epoch, stream)
+        except MaquetteError as error:
+            self.unopenable[stream] = str(error)
+            raise
+        self.unopenable.pop(stream, None)
+        return document
+
+    async def _opened(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
         if stream in self._lost:  # what it had on its way may still be stored: not before that is its stream complete
             await self._lost.pop(stream).drained()
         most = _shown(record, epoch)
         replica, saved = await self._replayed(stream, record, most=most)
         if most != _shown(record, epoch):  # frozen, or thawed, meanwhile
-            return await self._load(space, record, epoch, stream)
+            return await self._opened(space, record, epoch, stream)
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
             replica.memory.limits = self.page
@@ -254,9 +267,16 @@ class Engine:
         document.position = START if newest is None else newest.position
         document.on_lost = self._forget
         document.frozen = space.frozen(record, epoch)
-        document.on_full = lambda: self._start(space.turn_page(record, epoch, document))
+        document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
         self._open[stream] = _Open(document, Pens(document, self.node), saved)
         return document
+
+    async def _turn(self, space: Space, record: DocumentRecord, epoch: int, document: Document) -> None:
+        try:
+            await space.turn_page(record, epoch, document)
+        except MaquetteError as error:
+            _logger.warning("%s: no next page could be opened, the next op tries again: %s", document.stream, error)
+            document.was_not_turned()
 
     async def replica(
         self, space: Space, record: DocumentRecord, epoch: int, *, revision: int | None = None

@@ -154,8 +154,10 @@ def _reactions(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 @contextmanager
 def _written(to: Path) -> Iterator[BinaryIO]:
+    if not to.parent.is_dir():
+        raise InvalidInput(f"export: expected an existing folder for {to.name!r}, got {str(to.parent)!r}")
     try:
         with replacing(to) as file:
             yield file
-    except OSError as error:
-        raise InvalidInput(f"export: expected to write {to}, got {error}") from error
+    except OSError as error:  # its own words name a temporary file
+        raise InvalidInput(f"export: expected to write {to}, got: {error.strerror or error}") from error

@@ -87,6 +87,7 @@ class Connection:
         self._unsettled_bytes = 0
         self._updates = 0
         self._denied = False
+        self._told_taken = False
         self._asked = False
         self._asked_in_vain = False
 
@@ -154,10 +155,22 @@ class Connection:
         return bool(self._outbox)
 
     def announce(self, client: int) -> bool:
-        if self._document is None or not self._document.replica.claims.announce(client, self.session.actor.id):
+        if self._document is None:
+            return False
+        if not self._document.replica.claims.announce(client, self.session.actor.id):
+            self._tell_taken(client)
             return False
         self.client = client
         return True
+
+    def _tell_taken(self, client: int) -> None:
+        """Say once that its presence and edits go nowhere: its id was claimed by somebody else (D4)."""
+        if not self._told_taken:
+            self._told_taken = True
+            self._explain(
+                f"expected a client id of your own, got {client}, which belongs to another participant: presence and "
+                f"edits under it are taken from them only; begin with a fresh document"
+            )
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -281,10 +294,13 @@ class Connection:
         if receipt.denied is not None and not denied:
             self._deny(receipt.denied)
         if receipt.refused:
-            reason = "; ".join(receipt.refused)
-            self.deliver(write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)))
+            self._explain("; ".join(receipt.refused))
         if self._acks is not None and self._acks.advance():
             self.deliver(write_frame(Stored(self._acks.settled, str(self._acks.position))))
+
+    def _explain(self, reason: str) -> None:
+        """Tell why something was not taken, to a connection that goes on writing."""
+        self.deliver(write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)))
 
     def _deny(self, reason: str) -> None:
         if self._denied:

@@ -25,6 +25,9 @@ class Ready(BaseModel):
     """The server takes requests."""
 
     ready: bool = Field(examples=[True])
+    warnings: list[str] = Field(
+        default=[], description="What an operator should look at; absent when there is nothing."
+    )
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -35,7 +38,7 @@ async def healthz() -> str:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz")
+@router.get("/readyz", response_model_exclude_defaults=True)
 async def readyz(request: Request) -> Ready:
     """Whether the server takes writes and its read models are up to date; a problem with `reasons` when not."""
     services = services_of(request)
@@ -44,7 +47,7 @@ async def readyz(request: Request) -> Ready:
         reasons += _faults(status)
     if reasons:
         raise Unavailable(*reasons)
-    return Ready(ready=True)
+    return Ready(ready=True, warnings=_warnings(services))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -61,6 +64,7 @@ async def metrics(request: Request) -> Response:
         ("log_commits", "Commits since the log was opened.", getattr(services.engine.log, "commits", 0)),
         ("log_writable", "1 while the log takes appends.", _writable(services)),
         ("documents_open", "Documents in memory.", services.engine.open_documents),
+        ("documents_unopenable", "Documents that could not be opened the last time.", len(services.engine.unopenable)),
         ("connections", "WebSocket connections.", len(services.hub.connections)),
     ):
         Gauge(f"maquette_{name}", help_, registry=registry).set(value)
@@ -78,6 +82,12 @@ def _projections(registry: CollectorRegistry, statuses: list[Status]) -> None:
         gauge = Gauge(f"maquette_projection_{name}", help_, ["projection"], registry=registry)
         for status in statuses:
             gauge.labels(status.name).set(getattr(status, field))
+
+
+def _warnings(services: Services) -> list[str]:
+    """Never by name: whoever asks is nobody in particular."""
+    failing = len(services.engine.unopenable)
+    return [f"documents: {failing} cannot be opened, `maquette doctor` tells which and why"] if failing else []
 
 
 def _writable(services: Services) -> bool:

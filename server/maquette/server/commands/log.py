@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maquette.engine.errors import NotFound
 from maquette.engine.events import Event, Position
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.server.commands.options import DEFAULT_DATA, Data, Json
@@ -42,6 +43,8 @@ def log(
     async def work() -> None:
         opened = await SqliteLog.open_readonly(data)
         try:
+            if stream is not None and not follow:
+                await _require(opened, stream)
             show = _json if as_json else line
             async with aclosing(_pages(opened, stream, Position(after), follow)) as pages:
                 async for page in pages:
@@ -52,6 +55,14 @@ def log(
             await opened.close()
 
     run(work())
+
+
+async def _require(log: SqliteLog, stream: str) -> None:
+    """Raises NotFound for a stream without events, below which there are none either."""
+    if await log.revision(stream) == 0:
+        missing = NotFound("stream", stream)
+        missing.add_note("streams are named by ids, which `maquette spaces` shows beside the names")
+        raise missing
 
 
 def _pages(log: SqliteLog, stream: str | None, after: Position, follow: bool) -> AsyncGenerator[Sequence[Event], None]:
