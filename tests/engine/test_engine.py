@@ -149,6 +149,33 @@ async def test_d7_a_replica_that_was_read_once_is_freed() -> None:
     assert kept() is None
 
 
+@pytest.mark.usefixtures("no_collector")
+async def test_d7_a_space_that_nobody_uses_is_forgotten_and_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "KEPT_SPACES", 2)
+    engine = engine_on(MemoryLog())
+    kept = {slug: ref(await engine.create_space("t", slug, ADA)) for slug in "abcd"}
+    assert [slug for slug in "abcd" if kept[slug]() is not None] == ["c", "d"]
+    used = await engine.space("t", "c")
+    await used.write("text:notes", ADA, Role.EDITOR, type_word)
+    for slug in "abd":
+        await (await engine.space("t", slug)).name_profile(ADA, ADA.id, "Ada")
+    assert await engine.space("t", "c") is used  # somebody holds it
+    again = await engine.space("t", "a")
+    assert (again.record.profiles, [*again.record.documents]) == ({ADA.id: "Ada"}, ["chat", "scene"])
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_d7_a_space_with_an_open_document_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "KEPT_SPACES", 1)
+    engine = engine_on(MemoryLog())
+    kept = ref(await demo(engine))
+    await (await engine.space("t", "demo")).open("scene")
+    await engine.create_space("t", "other", ADA)
+    assert kept() is not None
+    engine.evict_idle(0)
+    assert kept() is None
+
+
 async def test_d7_a_lost_document_that_nobody_opens_again_is_forgotten() -> None:
     log = HeldLog()
     making = asyncio.ensure_future(demo(engine_on(log)))

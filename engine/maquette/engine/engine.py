@@ -13,11 +13,13 @@ import asyncio
 import logging
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from maquette.engine.assets import Assets, AssetStore, MemoryAssets
 from maquette.engine.document import Document, Receipt
@@ -38,6 +40,7 @@ from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRec
 from maquette.engine.update import DEFAULT_LIMITS, Limits
 
 IDLE_SECONDS = 60.0  # how long an unwatched document stays open: a reload or a lost connection comes back sooner
+KEPT_SPACES = 500  # that nobody uses at the moment: reading one again costs a query, keeping one some KB
 SNAPSHOT_AFTER = 200  # events; replaying fewer costs less than a file
 _SLICE = 100  # events replayed before others get the loop
 _logger = logging.getLogger(__name__)
@@ -82,7 +85,10 @@ class Engine:
         self.node = node
         self._restored = restored
         self._tenants: dict[str, TenantRecord] = {}
-        self._spaces: dict[tuple[str, str], Space] = {}
+        self._spaces: WeakValueDictionary[tuple[str, str], Space] = (
+            WeakValueDictionary()
+        )  # one of each, while it is used
+        self._used: OrderedDict[tuple[str, str], Space] = OrderedDict()  # the last of them
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Future[Document]] = {}
         self._lost: dict[str, Document] = {}
@@ -223,6 +229,10 @@ class Engine:
                 for event in page:
                     record.take(event)
             found = self._spaces.setdefault((tenant, space), Space(self, record))
+        self._used[tenant, space] = found
+        self._used.move_to_end((tenant, space))
+        while len(self._used) > KEPT_SPACES:
+            self._used.popitem(last=False)
         if self._restored and self._restored not in found.record.restores:
             await found.reopen_restored(self._restored)
         return found
