@@ -194,9 +194,10 @@ def assert_same_index(one: Index, other: Index) -> None:
 
 
 def _edges(index: Index, client: int) -> Iterator[int]:
-    for _run, start, length in index._runs[client].between(0, index.clock(client)):
+    runs = index._runs[client]
+    for run, start in enumerate(runs.starts):
         yield start
-        yield start + length - 1
+        yield runs.end_of(run) - 1
 
 
 # --- what an attacker starts from -------------------------------------------------------------------------------------

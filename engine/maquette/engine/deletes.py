@@ -30,6 +30,7 @@ Deletes: TypeAlias = dict[int, list[Range] | Vector]
 
 LONG = 64  # ranges of one client; about where numpy breaks even
 _LONG_BYTES = 512
+_CONTINUED = bytes(range(128, 256))  # bytes of an integer but its last
 
 
 def read_deletes(data: bytes, pos: int, limit: int) -> Deletes:
@@ -41,7 +42,9 @@ def read_deletes(data: bytes, pos: int, limit: int) -> Deletes:
         return _read_long(data, pos, limit)
     if data[pos] == 0 and len(data) == pos + 1:
         return {}
-    deletes: Deletes = {}
+    deletes: Deletes = _read_one(data, pos)
+    if deletes:
+        return deletes
     clients, pos = read_varint(data, pos)
     for _ in range(clients):
         start = pos
@@ -56,6 +59,28 @@ def read_deletes(data: bytes, pos: int, limit: int) -> Deletes:
     if pos != len(data):
         raise MalformedUpdate(pos, "the end of the update", f"{len(data) - pos} more bytes")
     return deletes
+
+
+def _read_one(data: bytes, pos: int) -> Deletes:
+    """A delete set of one range, as a register that is set or a character that is deleted brings it; {} for others."""
+    if data[pos] == 1:
+        client, pos = read_varint(data, pos + 1)
+        if data[pos] == 1:
+            clock, pos = read_varint(data, pos + 1)
+            length, pos = read_varint(data, pos)
+            if length and pos == len(data) and clock + length <= MAX_CLOCK:
+                return {client: [(clock, length)]}
+    return {}
+
+
+def is_canonical(data: bytes, pos: int, deletes: Deletes) -> bool:
+    """Whether `deletes`, read from `pos` on, are written there as `write_deletes` writes them."""
+    if not deletes:
+        return data[pos] == 0
+    written = data[pos:]
+    if len(deletes) == 1 and len(written.translate(None, _CONTINUED)) == 5:
+        return True  # five numbers: one client, one range, which nothing was left out of or joined to
+    return write_deletes(deletes) == written
 
 
 def _read_long(data: bytes, pos: int, limit: int) -> Deletes:

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from maquette.engine.contents import ANY, DELETED, GC, JSON, SKIP, TYPE
 from maquette.engine.index import Erased, Write
 from maquette.engine.update import Content, Id
 
 Parent = str | Id
 """A shared type: a root by its name, any other by the id of the item that created it."""
 
-EMPTY = frozenset((Content.GC, Content.DELETED, Content.SKIP))
+EMPTY = frozenset((GC, DELETED, SKIP))
 """Structs without content."""
 
 
@@ -32,6 +33,10 @@ class Action(Enum):
     UNSET = "unset"  # a key of a map is deleted
     INSERT = "insert"  # a sequence gets values, text or a new type
     REMOVE = "remove"  # a sequence loses an element
+
+
+SET, UNSET, INSERT, REMOVE = Action
+"""By name: see `contents`."""
 
 
 @dataclass(slots=True)
@@ -65,35 +70,35 @@ class Edits:
 
     def write(self, write: Write, parent: Parent) -> None:
         """Take in one struct that lies in `parent`; at a key even a deleted one counts: it ends what was there."""
-        content = Content.DELETED if write.id in self.hidden else write.content
+        content = DELETED if write.id in self.hidden else write.content
         if write.key is not None:
             self._write_key(write, parent, write.key, content)
-        elif content is Content.TYPE:
-            self.found.append(Edit(Action.INSERT, parent, None, None, write.struct.value(), [write.id]))
-        elif content is not Content.DELETED:
-            self.found.append(Edit(Action.INSERT, parent, None, write.struct.value(), None, [write.id]))
+        elif content is TYPE:
+            self.found.append(Edit(INSERT, parent, None, None, write.struct.value(), [write.id]))
+        elif content is not DELETED:
+            self.found.append(Edit(INSERT, parent, None, write.struct.value(), None, [write.id]))
 
     def _write_key(self, write: Write, parent: Parent, key: str, content: Content) -> None:
         edit = self._keys.get((parent, key))
-        if edit is None or edit.action is Action.SET:
+        if edit is None or edit.action is SET:
             edit = self._at_key(parent, key)
         edit.structs.append(write.id)
-        if content is Content.TYPE:
-            edit.action, edit.type_ref = Action.SET, write.struct.value()
-        elif content is not Content.DELETED:
-            edit.action, edit.value = Action.SET, _single(write)
+        if content is TYPE:
+            edit.action, edit.type_ref = SET, write.struct.value()
+        elif content is not DELETED:
+            edit.action, edit.value = SET, _single(write)
 
     def erase(self, item: Erased, parent: Parent) -> None:
         """Take in one deletion in `parent`."""
-        ids = _ids(item) if item.content is Content.TYPE else [(item.client, item.clock)]
+        ids = _ids(item) if item.content is TYPE else [(item.client, item.clock)]
         if item.key is None:
-            self.found.append(Edit(Action.REMOVE, parent, None, erased=ids))
+            self.found.append(Edit(REMOVE, parent, None, erased=ids))
             return
         edit = self._keys.get((parent, item.key)) or self._at_key(parent, item.key)
         edit.erased.extend(ids)
 
     def _at_key(self, parent: Parent, key: str) -> Edit:
-        edit = self._keys[parent, key] = Edit(Action.UNSET, parent, key)
+        edit = self._keys[parent, key] = Edit(UNSET, parent, key)
         self.found.append(edit)
         return edit
 
@@ -106,7 +111,7 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
     for item in erased:
         if item.fresh:
             brief.add((item.client, item.clock, item.length))
-        if item.content is Content.TYPE:
+        if item.content is TYPE:
             gone.update(dict.fromkeys(_ids(item), True))
     read = Edits()
     hidden = read.hidden
@@ -116,7 +121,7 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
         lost = parent is None or not (isinstance(parent, str) or not _is_lost(parent, hidden, fresh, gone, is_gone))
         if content not in EMPTY and (lost or (brief and (*write.id, write.length) in brief)):
             hidden.add(write.id)
-        elif content is Content.TYPE:
+        elif content is TYPE:
             fresh.add(write.id)
         if not lost:
             read.write(write, parent)  # type: ignore[arg-type]  # lost without one
@@ -146,4 +151,4 @@ def _ids(item: Erased) -> list[Id]:
 
 def _single(write: Write) -> Any:
     value = write.struct.value()
-    return value[-1] if isinstance(value, list) and write.content in (Content.ANY, Content.JSON) else value
+    return value[-1] if isinstance(value, list) and write.content in (ANY, JSON) else value

@@ -14,11 +14,12 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import msgpack
 
+from maquette.engine.contents import DELETED, GC, SKIP, TYPE
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, Vector, as_list, read_deletes
 from maquette.engine.errors import InvalidInput, MalformedUpdate
 from maquette.engine.fits import ALL_TYPES, holders, names
@@ -35,7 +36,7 @@ MAX_CUTS = 8  # readings for `ready`: the tabs of one browser; more would be som
 
 _FORMAT = 1
 _end_of = attrgetter("end")
-_GONE = frozenset((Content.GC, Content.DELETED))
+_GONE = frozenset((GC, DELETED))
 
 
 class Index:
@@ -142,12 +143,12 @@ class Index:
         """Structs behind what is known, without skips at the end, which bring nothing."""
         runs = self._runs.get(client)
         known = 0 if runs is None else runs.end
-        if known <= group[0].clock and group[-1].content is not Content.SKIP:
+        if known <= group[0].clock and group[-1].content is not SKIP:
             return group
         left = group[bisect_right(group, known, key=_end_of) :]
         if left and left[0].clock < known:
             left[0] = left[0].behind(known)
-        while left and left[-1].content is Content.SKIP:
+        while left and left[-1].content is SKIP:
             left.pop()
         return left
 
@@ -210,7 +211,7 @@ class Index:
         found: list[Erased] = []
         for client, ranges in update.ranges.items():
             for clock, length in as_list(ranges):
-                found += self._hit(client, clock, clock + length, reading)
+                self._hit(client, clock, clock + length, reading, found)
         return found
 
     def joined(self, update: Update) -> list[Write]:
@@ -317,7 +318,7 @@ class Index:
     def _missing(self, struct: Struct, state: dict[int, int]) -> Hole | None:
         """What the struct refers to and is not there. Its own client's clocks before it are there already."""
         client = struct.client
-        if struct.clock != state[client] or struct.content is Content.SKIP:
+        if struct.clock != state[client] or struct.content is SKIP:
             return Hole(client, state[client], "clock")
         origin = struct.origin
         if origin is not None and origin[0] != client and not self._has(origin, state):
@@ -372,27 +373,29 @@ class Index:
         if found is not None:
             return found[0].kinds[found[1]]
         write = reading.find(*item)
-        return Content.GC if write is None else kind_of(write)
+        return GC if write is None else kind_of(write)
 
-    def _hit(self, client: int, clock: int, end: int, reading: Reading) -> Iterator[Erased]:
+    def _hit(self, client: int, clock: int, end: int, reading: Reading, found: list[Erased]) -> None:
         runs = self._runs.get(client)
         if runs is not None and clock < runs.end:
-            for run, start, length in runs.between(clock, min(end, runs.end)):
-                parent, key = self._tables.names(*runs.place(run))
+            run, last = runs.find(clock), min(end, runs.end)
+            while clock < last:
                 content, type_ref = content_of(runs.kinds[run])
-                yield Erased(client, start, length, parent, key, content, type_ref, fresh=False)
-            clock = runs.end
+                parent, key = self._tables.names(*runs.place(run))
+                behind = min(last, runs.end_of(run))
+                found.append(Erased(client, clock, behind - clock, parent, key, content, type_ref, False))
+                clock, run = behind, run + 1
         while clock < end and (write := reading.find(client, clock)) is not None:
             last = min(end, write.struct.end)
             content, type_ref = content_of(kind_of(write))
-            yield Erased(client, clock, last - clock, write.parent, write.key, content, type_ref, fresh=True)
+            found.append(Erased(client, clock, last - clock, write.parent, write.key, content, type_ref, True))
             clock = last
 
     # --- what fits -----------------------------------------------------------------------------------------------
 
     def _misfit(self, write: Write, reading: Reading, roots: dict[str, int]) -> str | None:
         _, _, parent, key, content, struct = write
-        fitting = holders(content, key, struct.value() if content is Content.TYPE else None)
+        fitting = holders(content, key, struct.value() if content is TYPE else None)
         if isinstance(parent, str):
             held = roots[parent] if parent in roots else self._root(parent)
             if not held:
@@ -400,7 +403,7 @@ class Index:
             roots[parent] = held & fitting
         elif parent is not None:
             kind = self._kind(parent, reading)
-            if kind & 15 != Content.TYPE:
+            if kind & 15 != TYPE:
                 return f"expected a shared type as parent, got {content_of(kind)[0].name.lower()} at {parent}"
             held = 1 << (kind >> 4)
         else:
@@ -412,7 +415,7 @@ class Index:
             right = self._locate(struct.right_origin, reading)
             if right[0] is not None and right != (parent, write.key):
                 return f"expected neighbours in one place, got {(parent, write.key)} and {right}"
-        if write.content is Content.TYPE and self._depth(write, reading) > MAX_TYPE_DEPTH:
+        if write.content is TYPE and self._depth(write, reading) > MAX_TYPE_DEPTH:
             return f"expected at most {MAX_TYPE_DEPTH} types inside one another, got more"
         return None
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+from maquette.engine.contents import ANY, JSON, STRING, TYPE
 from maquette.engine.deletes import as_list
 from maquette.engine.update import Content, Id, Struct, Update, low_surrogates
 
 Why: TypeAlias = Literal["clock", "origin", "right origin", "parent", "deletion"]
 
-_SEVERAL = (Content.ANY, Content.JSON, Content.STRING)
+_SEVERAL = (ANY, JSON, STRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Reading:
         self.state[client] = clock + length
         self.writes.append(write)
         self._groups[client].append(write)
-        if content is Content.STRING:
+        if content is STRING:
             text = struct.value()
             if not text.isascii():
                 take_pairs(self.pairs, client, low_surrogates(text, clock))
@@ -92,12 +93,12 @@ class Reading:
 
 def type_ref_of(write: Write) -> int | None:
     """The type ref of the type that was written; None for other content."""
-    return write.struct.value() if write.content is Content.TYPE else None
+    return write.struct.value() if write.content is TYPE else None
 
 
 def kind_of(write: Write) -> int:
     """What was written, as `Runs` keeps it."""
-    return write.content | write.struct.value() << 4 if write.content is Content.TYPE else write.content
+    return write.content | write.struct.value() << 4 if write.content is TYPE else write.content
 
 
 def seams(update: Update) -> Iterator[Id]:

@@ -22,6 +22,7 @@ from uuid import UUID
 import pycrdt
 
 from maquette.engine.claims import Claims
+from maquette.engine.contents import TYPE
 from maquette.engine.edits import Edit, Edits, Parent, read_edits
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import SERVER, Actor, Event, NewEvent
@@ -30,7 +31,7 @@ from maquette.engine.index import Hole, Index, Write
 from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict
 from maquette.engine.operations import SendOps
 from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
-from maquette.engine.update import Content, Id, Limits, Update, cut, merge, read_update
+from maquette.engine.update import Id, Limits, Update, cut, merge, read_update
 from maquette.engine.watching import watch
 
 
@@ -300,7 +301,7 @@ class Replica:
         self._fresh = {
             write.id: (write.parent, write.key)
             for write in writes
-            if write.content is Content.TYPE and write.parent is not None
+            if write.content is TYPE and write.parent is not None
         }
         return read_edits(writes, self.index.erased(update) if update.ranges else (), self._is_gone)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maquette.engine.contents import CONTENTS
+from maquette.engine.contents import CONTENTS, TYPE
 from maquette.engine.deletes import Range, Vector
 from maquette.engine.errors import InvalidInput
 from maquette.engine.update import Content, Id
@@ -107,13 +107,9 @@ class Runs:
         """The numbers of the run's location."""
         return self.sources[run], self.clocks[run], self.keys[run]
 
-    def between(self, clock: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """(run, clock, length) for each run, or part of one, that lies in the clocks up to `end`."""
-        run = self.find(clock)
-        while clock < end:
-            last = self.starts[run + 1] if run + 1 < len(self.starts) else self.end
-            yield run, clock, min(end, last) - clock
-            clock, run = last, run + 1
+    def end_of(self, run: int) -> int:
+        """The clock behind the run."""
+        return self.starts[run + 1] if run + 1 < len(self.starts) else self.end
 
     def columns(self) -> list[int | bytes]:
         """What `from_columns` takes."""
@@ -223,4 +219,4 @@ def unpack(packed: bytes) -> array[int]:
 def content_of(kind: int) -> tuple[Content, int | None]:
     """The content of a kind, and the type ref when it is a type."""
     content = CONTENTS[kind & 15]
-    return content, kind >> 4 if content is Content.TYPE else None
+    return content, kind >> 4 if content is TYPE else None

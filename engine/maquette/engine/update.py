@@ -25,8 +25,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from maquette.engine.contents import CONTENTS, DEFAULT_LIMITS, READERS, Content, Limits
-from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, read_deletes, unite, write_deletes
+from maquette.engine.contents import ANY, CONTENTS, DEFAULT_LIMITS, DELETED, GC, READERS, SKIP, STRING, Content, Limits
+from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, is_canonical, read_deletes, unite, write_deletes
 from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
 from maquette.engine.varints import read_any, read_string, read_varint, write_string, write_varint
 
@@ -49,7 +49,7 @@ Id: TypeAlias = tuple[int, int]
 """(client, clock): the name of one unit of content, for as long as the epoch lasts."""
 
 
-_WITHOUT_CONTENT = frozenset((Content.GC, Content.DELETED, Content.SKIP))
+_WITHOUT_CONTENT = frozenset((GC, DELETED, SKIP))
 
 _ORIGIN, _RIGHT_ORIGIN, _KEY = 0x80, 0x40, 0x20
 _SHORT = 64
@@ -109,7 +109,7 @@ class Struct:
         if self.content in _WITHOUT_CONTENT:
             return self
         body = write_varint(self.length)
-        return self._rewritten(self.clock, self.length, Content.DELETED, self.origin, body, None)
+        return self._rewritten(self.clock, self.length, DELETED, self.origin, body, None)
 
     def behind(self, clock: int) -> Struct:
         """What remains from `clock` on, which lies inside: its origin becomes the unit before, as Yjs writes it."""
@@ -122,7 +122,7 @@ class Struct:
         self, clock: int, length: int, content: Content, origin: Id | None, body: bytes, value: Any
     ) -> Struct:
         parent, key = (None, None) if origin is not None else (self.parent, self.key)
-        if content is Content.GC or content is Content.SKIP:
+        if content is GC or content is SKIP:
             origin = right_origin = None
             header = bytes((content,))
         else:
@@ -197,10 +197,9 @@ def read_update(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Update:
         raise MalformedUpdate(len(data), "more bytes", "the end of the update") from None
     if len(structs) > 1 or data[0] != len(structs) or len(data) - pos > _SHORT:
         return Update(structs, ranges)
-    said = write_deletes(ranges)
-    if len(said) != len(data) - pos or not data.endswith(said):
+    if not is_canonical(data, pos, ranges):
         return Update(structs, ranges)
-    return Update(structs, ranges, data, said)  # integers are in their shortest form, and structs keep their bytes
+    return Update(structs, ranges, data, data[pos:])  # integers are in their shortest form, structs keep their bytes
 
 
 def _read_structs(data: bytes, limits: Limits) -> tuple[dict[int, list[Struct]], int]:
@@ -332,14 +331,14 @@ def _header(
 def _slice(struct: Struct, offset: int, length: int) -> tuple[bytes, Any]:
     """The content from `offset` on, as (bytes, value). Only content that can be longer than one is ever cut."""
     content, value = struct.content, struct._value
-    if content is Content.STRING:
+    if content is STRING:
         text = _slice_text(value, offset)
         return write_string(text), text
     if content in _WITHOUT_CONTENT:
         return write_varint(length), None
     _, pos = read_varint(struct._data, struct._body)
     for _ in range(offset):
-        if content is Content.ANY:
+        if content is ANY:
             _, pos = read_any(struct._data, pos, MAX_CLOCK, MAX_CLOCK)
         else:
             _, pos = read_string(struct._data, pos, MAX_CLOCK)
@@ -414,7 +413,7 @@ def _renamed(struct: Struct, names: Mapping[int, int]) -> Struct:
     content = struct.content
     origin, right_origin = new(struct.origin), new(struct.right_origin)
     parent = struct.parent if isinstance(struct.parent, str) else new(struct.parent)
-    if content is Content.GC or content is Content.SKIP:
+    if content is GC or content is SKIP:
         header = bytes((content,))
     else:
         keyed = struct._data[struct._start] & _KEY

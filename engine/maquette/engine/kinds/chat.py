@@ -19,7 +19,7 @@ from typing import Any
 import pycrdt
 
 from maquette.engine.checks import plain as plain_value
-from maquette.engine.edits import Action, Edit, Parent
+from maquette.engine.edits import INSERT, REMOVE, SET, UNSET, Edit, Parent
 from maquette.engine.errors import SchemaError
 from maquette.engine.events import Actor
 from maquette.engine.gate import ADMITTED, NO_STATE, Decision, Refuse, admit, authors, imports, refuse
@@ -119,7 +119,7 @@ class ChatMemory:
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
         fields: dict[Parent, dict[str, Edit]] = {}
         for edit in edits:
-            if edit.key is not None and edit.action is Action.SET:
+            if edit.key is not None and edit.action is SET:
                 fields.setdefault(edit.parent, {})[edit.key] = edit
         new: dict[Parent, str | None] = {}
         ids = _Ids(self._ids, self._gone(edits))
@@ -129,12 +129,12 @@ class ChatMemory:
             if edit.parent in dead:
                 dead.update(edit.structs)  # refused with what it lies in
                 continue
-            if edit.parent == MESSAGES and edit.action is Action.INSERT:
+            if edit.parent == MESSAGES and edit.action is INSERT:
                 new[edit.id] = _thread(fields.get(edit.id, {}))
                 decision = self._judge_post(op, edit, fields.get(edit.id, {}), ids)
             elif edit.parent in new:
                 # its message's verdict covers all fields but those set more than once
-                repeated = edit.action is Action.SET and fields[edit.parent].get(edit.key or "") is not edit
+                repeated = edit.action is SET and fields[edit.parent].get(edit.key or "") is not edit
                 decision = refuse(f"message: expected {edit.key!r:.80} once") if repeated else ADMITTED
             else:
                 decision = self._judge_edit(op, edit, view, new)
@@ -146,7 +146,7 @@ class ChatMemory:
 
     def _gone(self, edits: Sequence[Edit]) -> set[str]:
         """The ids of messages that the op takes out."""
-        gone = [id_ for edit in edits if edit.action is Action.REMOVE for id_ in edit.erased]
+        gone = [id_ for edit in edits if edit.action is REMOVE for id_ in edit.erased]
         return {self.messages[type_id].id for type_id in gone if type_id in self.messages}
 
     def _judge_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: _Ids) -> Decision:
@@ -213,9 +213,9 @@ class ChatMemory:
         decision = admit(operation, op.actor, op.roles, NO_STATE)
         if decision is not ADMITTED:
             return decision
-        if edit.key == "body" and edit.action is not Action.SET:
+        if edit.key == "body" and edit.action is not SET:
             return refuse(f"message {message.id!r}: expected a body, got its removal")
-        bad = _bad_field(edit.key, edit) if edit.action is Action.SET else None
+        bad = _bad_field(edit.key, edit) if edit.action is SET else None
         return ADMITTED if bad is None else refuse(bad)
 
     def _judge_tombstone(self, op: Op, edit: Edit, message: Message, view: View) -> Decision:
@@ -223,7 +223,7 @@ class ChatMemory:
         tombstone = None if record is None else record.get("deleted")
         there = None if tombstone is None else str(tombstone["by"])
         operation: DeleteMessage | RestoreMessage
-        if edit.action is Action.SET:
+        if edit.action is SET:
             bad = _bad_field("deleted", edit)
             if bad is not None:
                 return refuse(bad)
@@ -236,18 +236,16 @@ class ChatMemory:
 
     def learn(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
-            if edit.parent == MESSAGES and edit.action is Action.INSERT and edit.type_ref == _MAP:
+            if edit.parent == MESSAGES and edit.action is INSERT and edit.type_ref == _MAP:
                 self.messages[edit.id] = Message("", "", len(self.messages))
         for edit in edits:
             message = self.messages.get(edit.parent) if isinstance(edit.parent, tuple) else None
-            if message is not None and edit.key in ("id", "author", "thread") and edit.action is Action.SET:
+            if message is not None and edit.key in ("id", "author", "thread") and edit.action is SET:
                 self.messages[edit.parent] = replace(message, **{edit.key: edit.value})  # type: ignore[index]
         self._ids.update(self.messages[edit.id].id for edit in edits if edit.id in self.messages)
 
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
-        gone = [
-            id_ for edit in edits if edit.parent == MESSAGES and edit.action is Action.REMOVE for id_ in edit.erased
-        ]
+        gone = [id_ for edit in edits if edit.parent == MESSAGES and edit.action is REMOVE for id_ in edit.erased]
         for type_id in gone:
             self.messages.pop(type_id, None)
         if gone:  # a restored message is there again, under another type id
@@ -256,11 +254,11 @@ class ChatMemory:
     # --- what the server adds -----------------------------------------------------------------------------------
 
     def finishes(self, edits: Sequence[Edit]) -> bool:
-        return any(edit.parent == MESSAGES and edit.action is Action.INSERT for edit in edits)
+        return any(edit.parent == MESSAGES and edit.action is INSERT for edit in edits)
 
     def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
         for edit in edits:
-            if edit.parent == MESSAGES and edit.action is Action.INSERT:
+            if edit.parent == MESSAGES and edit.action is INSERT:
                 record = view.shared(edit.id)
                 if record is not None:
                     record["stamp"] = [self.stamps.next(), op.now]
@@ -274,10 +272,10 @@ class ChatMemory:
         parts = inside(edits) if len(edits) > 1 else {}
         for edit in edits:
             if edit.parent == MESSAGES:
-                if edit.action is Action.INSERT:
+                if edit.action is INSERT:
                     posted.add(edit.id)
                     changes += self._posted(edit, parts, view)
-                elif edit.action is Action.REMOVE:
+                elif edit.action is REMOVE:
                     changes += [change for type_id in edit.erased for change in self._removed(type_id)]
                 continue
             path = view.path(edit.parent)
@@ -459,16 +457,16 @@ def is_emoji(text: str) -> bool:
 def _judge_reaction(op: Op, edit: Edit, thread: str | None, posted: bool) -> Decision:
     key = edit.key or ""
     emoji, _, who = key.partition(SEPARATOR)
-    if edit.action is Action.UNSET:
+    if edit.action is UNSET:
         return admit(Unreact(key, who, thread), op.actor, op.roles, NO_STATE)
-    if not (is_emoji(emoji) and edit.action is Action.SET and edit.value is True):
+    if not (is_emoji(emoji) and edit.action is SET and edit.value is True):
         return _not_a_reaction(op, edit)
     return admit(React(key, who, thread, posted), op.actor, op.roles, NO_STATE)
 
 
 def _names_another(actor: Actor, edit: Edit, fields: Mapping[Parent, Mapping[str, Edit]]) -> bool:
     """Whether the edit is a post or a reaction in somebody else's name."""
-    if edit.parent == MESSAGES and edit.action is Action.INSERT:
+    if edit.parent == MESSAGES and edit.action is INSERT:
         author = fields.get(edit.id, {}).get("author")
         return author is not None and author.value not in authors(actor)
     _, separator, who = (edit.key or "").partition(SEPARATOR)

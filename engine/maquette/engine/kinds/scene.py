@@ -16,7 +16,7 @@ from typing import Any
 
 import pycrdt
 
-from maquette.engine.edits import Action, Edit, Parent
+from maquette.engine.edits import SET, UNSET, Edit, Parent
 from maquette.engine.errors import InvalidInput, SchemaError
 from maquette.engine.gate import ADMITTED, Decision, Refuse, admit
 from maquette.engine.ids import is_id
@@ -67,11 +67,11 @@ class SceneMemory:
     # --- judging -------------------------------------------------------------------------------------------------
 
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
-        made = {edit.id: edit for edit in edits if edit.action is Action.SET and edit.type_ref is not None}
+        made = {edit.id: edit for edit in edits if edit.action is SET and edit.type_ref is not None}
         inside: dict[Parent, list[Edit]] = {}
         for edit in edits:
             inside.setdefault(edit.parent, []).append(edit)
-        new_nodes = {str(edit.key): edit for edit in inside.get(NODES, ()) if edit.action is Action.SET}
+        new_nodes = {str(edit.key): edit for edit in inside.get(NODES, ()) if edit.action is SET}
         repeated = _repeated(edits) if len(edits) > 1 else _NEVER
         state = self._state
         state.new_parent = lambda node: _new_parent(new_nodes.get(node), inside)
@@ -113,14 +113,14 @@ class SceneMemory:
     ) -> Operation:
         """What an edit of a root comes to. Raises InvalidInput for what has no meaning there."""
         if root == SETTINGS:
-            if edit.action is Action.SET:
+            if edit.action is SET:
                 _check_register(edit, "settings", str(edit.key))
                 schema.check_field("settings", str(edit.key), edit.value)
             return ChangeSetting(str(edit.key))
         what = RECORDS.get(root)
         if what is None or edit.key is None:
             raise InvalidInput(f"scene: expected records in {', '.join(RECORDS)} or settings, got one elsewhere")
-        if edit.action is Action.UNSET:
+        if edit.action is UNSET:
             return _REMOVALS[root](edit.key, self._creator(op, root, edit.key, view))
         if not is_id(edit.key):
             raise InvalidInput(f"{what}: expected an id of 1 to 64 characters of [A-Za-z0-9_-], got {edit.key!r:.80}")
@@ -158,7 +158,7 @@ class SceneMemory:
         if what is None or edit.key is None or (len(path) == 3 and (what, path[2]) != ("node", SLOTS)):
             raise InvalidInput("scene: expected a field of a node, material or comment, got an edit elsewhere")
         if len(path) == 3:
-            if edit.action is Action.SET:
+            if edit.action is SET:
                 _check_register(edit, "node", SLOTS)
                 schema.check_field("node", SLOTS, {edit.key: edit.value})
             return ChangeNode(path[1], SLOTS)
@@ -180,7 +180,7 @@ class SceneMemory:
         inside: _Inside,
         new_nodes: Mapping[str, Edit],
     ) -> None:
-        if edit.action is Action.UNSET:
+        if edit.action is UNSET:
             schema.check_unset(what, key)
             return
         if (what, key) == ("node", SLOTS):
@@ -203,7 +203,7 @@ class SceneMemory:
 
     def learn(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
-            if edit.key is not None and edit.action is Action.SET and edit.parent in RECORDS:
+            if edit.key is not None and edit.action is SET and edit.parent in RECORDS:
                 self.records[str(edit.parent), edit.key] = edit.id
 
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
@@ -340,7 +340,7 @@ def _repeated(edits: Sequence[Edit]) -> set[tuple[Parent, str | None]]:
     seen: set[tuple[Parent, str | None]] = set()
     more: set[tuple[Parent, str | None]] = set()
     for edit in edits:
-        if edit.action is Action.SET:
+        if edit.action is SET:
             place = (edit.parent, edit.key)
             (more if place in seen else seen).add(place)
     return more
@@ -358,7 +358,7 @@ def _gathered(edit: Edit, inside: _Inside, what: str | None) -> _Fields:
     fields: _Fields = {}
     for part in inside.get(edit.id, ()):
         key = str(part.key)
-        if part.action is not Action.SET:
+        if part.action is not SET:
             continue  # a key that was set and deleted again
         if key in fields:
             raise InvalidInput(f"{what or SLOTS}: expected each field once, got {key!r:.80} again")
@@ -396,7 +396,7 @@ def _of_node(edit: Edit, key: str, node: str) -> Operation:
         case "place":
             return MoveNode(node, edit.value[0])
         case "trashed":
-            return RestoreNode(node) if edit.action is Action.UNSET else TrashNode(node, edit.value["by"])
+            return RestoreNode(node) if edit.action is UNSET else TrashNode(node, edit.value["by"])
         case "locked":
             return LockNode(node)
         case _:
