@@ -57,9 +57,9 @@ class Archive:
         return self._names[document]
 
 
-async def read_archive(folder: Path) -> Archive:
+async def read_archive(folder: Path, *, torn: bool = False) -> Archive:
     """All that the folder holds, having found that its parts agree. Raises LogLost and LogDamaged when the log says
-    itself that something is missing, and AssertionError."""
+    itself that something is missing, and AssertionError. Snapshots may be `torn`, which no kill does."""
     found = await check(folder)
     assert not found.problems, found.problems
     archive = Archive()
@@ -72,11 +72,11 @@ async def read_archive(folder: Path) -> Archive:
             space = await engine.space(TENANT, SPACE)
         except NotFound:
             return archive
-        await _read_space(engine, space, folder, archive)
+        await _read_space(engine, space, folder, archive, torn)
     return archive
 
 
-async def _read_space(engine: Engine, space: Space, folder: Path, archive: Archive) -> None:
+async def _read_space(engine: Engine, space: Space, folder: Path, archive: Archive, torn: bool) -> None:
     snapshots = SnapshotStore(folder / "snapshots", writable=False)
     for record in space.record.documents.values():
         for epoch in record.epochs:
@@ -92,7 +92,7 @@ async def _read_space(engine: Engine, space: Space, folder: Path, archive: Archi
                 again = await engine.replica(space, record, epoch.number, revision=kept.revision)
                 _compare(stream, kept, again)
                 archive.snapshots += 1
-            elif snapshots._path(stream).exists():
+            elif not torn and snapshots._path(stream).exists():
                 raise AssertionError(f"{stream}: expected a whole snapshot or none, got one that is not usable")
 
 

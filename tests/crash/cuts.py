@@ -16,11 +16,11 @@ from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
-from tests.crash.medium import Flushed, Medium, Step
-from tests.crash.recording import Journal, Synchronous, recording
+from tests.crash.medium import Flushed, FlushFailed, Medium, Step
+from tests.crash.recording import Failing, Journal, Synchronous, ToldDisk, recording
 from tests.support.logs import everything, opened
 
-from maquette.engine.errors import LogDamaged, LogLost
+from maquette.engine.errors import LogDamaged, LogLost, LogUnwritable
 from maquette.engine.events import Event, NewEvent
 from maquette.engine.log import Appended
 from maquette.engine.logs import schema, writer
@@ -72,6 +72,8 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     """Openings that did not succeed, by the error that names what is missing."""
     flushes: int = 0
+    failed: int = 0
+    """Flushes that failed."""
     folds: int = 0
     """Flushes of the database itself: SQLite folded its WAL, or was about to reset it."""
     torn: int = 0
@@ -81,8 +83,9 @@ class Tally:
         """One line for people."""
         return (
             f"{self.cuts} power cuts ({self.torn} with torn or reordered writes, {self.flushes} flushes, {self.folds} "
-            f"of the database): {self.kept} acknowledged events looked for and found, {self.lost} lost, "
-            f"{self.doubled} doubled, {sum(self.refused.values())} logs refused {dict(self.refused) or ''}".rstrip()
+            f"of the database, {self.failed} failed): {self.kept} acknowledged events looked for and found, "
+            f"{self.lost} lost, {self.doubled} doubled, {sum(self.refused.values())} logs refused "
+            f"{dict(self.refused) or ''}".rstrip()
         )
 
 
@@ -95,16 +98,23 @@ class UnexpectedState(AssertionError):
         self.number = number
 
 
-async def run_cuts(folder: Path, cuts: int, seed: int, synchronous: Synchronous = "FULL") -> Tally:
-    """`cuts` power cuts in one life after another; the losses are counted, not raised. `folder` is used up."""
+async def run_cuts(
+    folder: Path, cuts: int, seed: int, synchronous: Synchronous = "FULL", failing: Failing | None = None
+) -> Tally:
+    """`cuts` power cuts in one life after another; the losses are counted, not raised. `folder` is used up.
+
+    Flushes fail as `failing` says.
+    """
     dice, tally = Random(seed), Tally()
     for number in count():
         if tally.cuts >= cuts:
             return tally
         if number % LIVES == 0:
             files, baseline, submitted = _nothing()
-        life = await live(folder / f"life{number}", files, baseline, submitted, dice, synchronous)
+        place = folder / f"life{number}"
+        life = await live(place, files, baseline, submitted, dice, synchronous, failing)
         states = await _cut(folder / f"life{number}-cuts", life, min(CUTS_IN_A_LIFE, cuts - tally.cuts), dice, tally)
+        tally.failed += sum(isinstance(step, FlushFailed) for step in life.steps)
         tally.flushes += sum(isinstance(step, Flushed) for step in life.steps)
         tally.folds += sum(step == Flushed(schema.DATABASE) for step in life.steps)
         if states:
@@ -130,16 +140,20 @@ async def live(
     submitted: Mapping[str, Sequence[bytes]],
     dice: Random,
     synchronous: Synchronous,
+    failing: Failing | None = None,
 ) -> Life:
     """Let writers append to the log of `files`, close it, and tell what happened."""
     put(folder, files)
     life = Life(list(baseline), dict(files), [], [], {stream: list(ids) for stream, ids in submitted.items()})
     # small: so that the WAL is folded between commits, inside of them, and begun anew many times in a life
     small = patch.object(writer, "FOLD_PAGES", 40), patch.object(schema, "WAL_PAGES", dice.choice((30, 1_000)))
-    with small[0], small[1], recording(folder, synchronous) as (disk, journal):
-        log = await SqliteLog.open(folder, disk=disk)
+    soon = patch.object(writer, "PROBE_SECONDS", 0.001)
+    with small[0], small[1], soon, recording(folder) as journal:
+        log = await SqliteLog.open(folder, disk=ToldDisk(synchronous))
+        journal.failing = failing
         streams = [f"tenant/space/document{number}@1" for number in range(STREAMS)]
         await asyncio.gather(*(_write(log, stream, life, journal, Random(dice.random())) for stream in streams))
+        journal.failing = None
         await log.close()
     life.steps = journal.steps
     return life
@@ -149,12 +163,21 @@ async def _write(log: SqliteLog, stream: str, life: Life, journal: Journal, dice
     submitted = life.submitted.setdefault(stream, [])
     for number in range(APPENDS):
         events = [note(f"{number}.{part}", update=_update(dice)) for part in range(dice.randint(1, 3))]
-        future = log.append(stream, events, len(submitted) if dice.random() < 0.5 else None)
+        expected = len(submitted) if dice.random() < 0.5 else None
         submitted += [event.id.bytes for event in events]
+        place = await _append(log, stream, events, expected)
         if dice.random() < 0.2:  # as after a lost answer
-            future = log.append(stream, events)
-        place = await future
+            place = await _append(log, stream, events, None)
         life.acknowledged.append(Acknowledged(len(journal.steps), stream, _ids(events), place))
+
+
+async def _append(log: SqliteLog, stream: str, events: Sequence[NewEvent], expected: int | None) -> Appended:
+    """Where the events are, however often that takes."""
+    while True:
+        try:
+            return await log.append(stream, events, expected)
+        except LogUnwritable:
+            await log.until_writable()
 
 
 def _ids(events: Sequence[NewEvent]) -> tuple[bytes, ...]:
@@ -166,10 +189,13 @@ def _update(dice: Random) -> bytes:
 
 
 def put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make `folder` with `files` in it."""
+    """Make `folder` with `files` in it; names that end in a slash are those of folders."""
     folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    for name in sorted(files):  # a folder before what is in it
+        if name.endswith("/"):
+            (folder / name).mkdir()
+        else:
+            (folder / name).write_bytes(files[name])
 
 
 # --- its cuts --------------------------------------------------------------------------------------------------------

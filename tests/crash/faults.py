@@ -5,26 +5,23 @@ part of the data folder, those from the `first` on fail, so many times. Each tha
 MAQUETTE_CLOCK names a file of eight bytes: how many milliseconds the clock is wrong by, and whoever writes there
 changes it while the server runs.
 
-What SQLite does comes from below it: Python's own SQLite library is asked for its VFS, and one that calls it, and
-sometimes does not, becomes the default. So the log's writer and readers and the read models all have it.
+SQLite's calls come from below it (`hooked.py`), those of Python from `os` and `io`.
 """
 
 from __future__ import annotations
 
-import _sqlite3
-import ctypes
 import errno
 import io
 import mmap
 import os
 import sys
 import time
-from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
-from typing import Any, ClassVar
+from typing import Any
+
+from tests.crash.hooked import CODES, SQLITE_FULL, hook
 
 from maquette.server.tokens import Keyring
 
@@ -78,6 +75,11 @@ class Faults:
                 return fault.error
         return 0
 
+    def code(self, path: str, call: str) -> int:
+        """What SQLite is answered, 0 when the call goes through."""
+        error = self.struck(path, call)
+        return SQLITE_FULL if error == errno.ENOSPC else CODES[call] if error else 0
+
     def strike(self, path: str, call: str) -> None:
         """Raises OSError when the call fails."""
         if error := self.struck(path, call):
@@ -99,7 +101,7 @@ def install(faults: str, clock: str) -> None:
     if faults:
         found = Faults([Fault.parse(one) for one in faults.split(",")])
         _install_files(found)
-        FaultyVfs(found).install()
+        hook(lambda call: found.code(call.path, call.name))
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------
@@ -151,95 +153,3 @@ def _install_files(faults: Faults) -> None:
 
 def _path(file: int) -> str:
     return str(Path(f"/proc/self/fd/{file}").readlink())
-
-
-# --- files that SQLite writes (sqlite3.h: sqlite3_vfs, sqlite3_io_methods) --------------------------------------------
-
-_SHARED = (
-    *("close", "read", "write", "truncate", "sync", "size", "lock", "unlock", "check_reserved", "control", "sector"),
-    *("characteristics", "shm_map", "shm_lock", "shm_barrier", "shm_unmap", "fetch", "unfetch"),
-)
-_OF_VFS = (
-    *("open", "delete", "access", "full_pathname", "dl_open", "dl_error", "dl_sym", "dl_close", "randomness", "sleep"),
-    *("current_time", "get_last_error", "current_time_int64", "set_system_call", "get_system_call", "next_system_call"),
-)
-_FULL, _IOERR = 13, 10
-_EXTENDED = {"read": _IOERR | 1 << 8, "write": _IOERR | 3 << 8, "sync": _IOERR | 4 << 8, "truncate": _IOERR | 6 << 8}
-
-
-class _Methods(Structure):
-    _fields_: ClassVar = [("version", c_int), *((name, c_void_p) for name in _SHARED)]
-
-
-class _File(Structure):
-    _fields_: ClassVar = [("methods", POINTER(_Methods))]
-
-
-class _Vfs(Structure):
-    _fields_: ClassVar = [
-        *(("version", c_int), ("file_bytes", c_int), ("path_bytes", c_int)),
-        *(("next", c_void_p), ("name", c_char_p), ("data", c_void_p)),
-        *((name, c_void_p) for name in _OF_VFS),
-    ]
-
-
-_OPEN = CFUNCTYPE(c_int, c_void_p, c_void_p, POINTER(_File), c_int, c_void_p)  # the name is kept by the file
-_CALLS = {
-    "read": CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64),
-    "write": CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64),
-    "truncate": CFUNCTYPE(c_int, c_void_p, c_int64),
-    "sync": CFUNCTYPE(c_int, c_void_p, c_int),
-}
-
-
-class FaultyVfs:
-    """SQLite's own VFS but for the calls that fail."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-        self._library = ctypes.CDLL(_sqlite3.__file__)
-        self._library.sqlite3_vfs_find.restype = POINTER(_Vfs)
-        real = self._library.sqlite3_vfs_find(None).contents
-        self._vfs = _Vfs.from_buffer_copy(real)
-        self._vfs.name = b"faulty"
-        self._real_open = _OPEN(real.open)
-        self._open = _OPEN(self._opened)
-        self._vfs.open = ctypes.cast(self._open, c_void_p)
-        self._paths: dict[int, str] = {}
-        self._methods: dict[int, _Methods] = {}
-        self._kept: list[Any] = [self]  # what C holds and Python must not free
-
-    def install(self) -> None:
-        """Make it what every connection that is opened from now on uses."""
-        assert self._library.sqlite3_vfs_register(ctypes.byref(self._vfs), 1) == 0
-        _installed.append(self)
-
-    def _opened(self, vfs: int, name: int | None, file: Any, flags: int, out: int) -> int:
-        code = int(self._real_open(vfs, name, file, flags, out))
-        if code == 0 and name is not None:
-            self._paths[ctypes.addressof(file.contents)] = os.fsdecode(ctypes.string_at(name))
-            file.contents.methods = ctypes.pointer(self._faulty(file.contents.methods))
-        return code
-
-    def _faulty(self, real: Any) -> _Methods:
-        address = ctypes.addressof(real.contents)
-        if address not in self._methods:
-            methods = _Methods.from_buffer_copy(real.contents)
-            for call, kind in _CALLS.items():
-                function = kind(self._call(call, kind(getattr(methods, call))))
-                self._kept.append(function)
-                setattr(methods, call, ctypes.cast(function, c_void_p))
-            self._methods[address] = methods
-        return self._methods[address]
-
-    def _call(self, call: str, real: Callable[..., int]) -> Callable[..., int]:
-        def faulty(file: int, *args: Any) -> int:
-            error = self._faults.struck(self._paths.get(file, ""), call)
-            if error:
-                return _FULL if error == errno.ENOSPC else _EXTENDED[call]
-            return int(real(file, *args))
-
-        return faulty
-
-
-_installed: list[FaultyVfs] = []

@@ -1,152 +1,263 @@
-"""A log's disk that writes down every write, flush, name and deletion, in their order (`medium.py` reads it).
+"""A data folder under watch: every write, flush, name and deletion in it is written down in its order (`medium.py`).
 
-The database, its WAL and its journal come from below SQLite: the writer's connection is opened through apsw with a VFS
-of our own, as Python's sqlite3 offers none. So the SQLite underneath is apsw's, newer than Python's; what is written
-and flushed when is the same protocol, and the logs that power cuts leave are opened by the ordinary SqliteLog, on
-Python's. The witness and the folder's names come through `maquette.engine.logs.disk`.
+What SQLite does comes from below it (`hooked.py`), what Python does from the functions of `os`. What Python writes into
+a file is looked up when the file is flushed, renamed or linked: what it held in between, no power cut shows.
 
-Flushes are written down and not carried out: the disk whose power fails is the one in the journal. The connection
-holds the database for itself (`locking_mode`), so that there is no shared memory, which no power cut leaves.
+Flushes are written down and not carried out: the disk whose power fails is the one in the journal. What SQLite keeps in
+shared memory is not recorded, as no power cut leaves it.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from random import Random
+from typing import Any, Literal
+from unittest.mock import patch
 
-import apsw
-from tests.crash.medium import Flushed, FolderFlushed, Gone, Made, Placed, Resized, Step, Wrote
+from tests.crash.hooked import CODES, Call, hooking
+from tests.crash.medium import Flushed, FlushFailed, FolderFlushed, Gone, Made, Renamed, Resized, Step, Wrote
 
-from maquette.engine.files import write_atomically
 from maquette.engine.logs.disk import Disk
 
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 
-_JOURNALS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
-_numbers = count()
+SHARED_MEMORY = "-shm"
+_CREATES, _JOURNALS = 0x4, 0x800 | 0x80000  # sqlite3.h: SQLITE_OPEN_CREATE, _MAIN_JOURNAL, _WAL
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """How flushes by SQLite fail: each with a `chance`.
+
+    With `again`, whoever is below SQLite flushes once more and says that all is well: the mistake that rule 4 of
+    `medium.py` punishes.
+    """
+
+    chance: float = 0.0
+    again: bool = False
+    dice: Random = field(default_factory=lambda: Random(0))
 
 
 class Journal:
-    """The steps so far, and which names there are."""
+    """The steps so far, of the files in one folder. Flushes fail while there is a `failing`."""
 
-    def __init__(self, names: set[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.steps: list[Step] = []
-        self.names = names
+        self.failing: Failing | None = None
+        self._folder = str(folder.absolute())
+        self._names = set(_names(folder))
+        self._known: dict[str, bytes] = {}
+        self._in_pieces: set[str] = set()
+        self._unnamed: set[str] = set()
 
-    def made(self, name: str) -> None:
-        """The file `name` is there from now on, if it was not."""
-        if name not in self.names:
-            self.names.add(name)
-            self.steps.append(Made(name))
+    def name(self, path: str | Path) -> str | None:
+        """What the steps call the file or folder at `path`; None when it is not in the folder."""
+        inside = os.path.relpath(os.path.abspath(path), self._folder)  # noqa: PTH100  (resolves no links, as SQLite)
+        if inside == ".":
+            return ""
+        return None if inside.startswith("..") or inside.endswith(SHARED_MEMORY) else inside
 
+    # --- by SQLite -----------------------------------------------------------------------------------------------
 
-class RecordingDisk(Disk):
-    """The disk of the one log in `folder`. `synchronous` is what SQLite is told instead of what the log asks for."""
+    def heard(self, call: Call) -> int:
+        """SQLite makes a call; its answer when it fails."""
+        name = self.name(call.path)
+        if name is None:
+            return 0
+        match call.name:
+            case "open":
+                self._opened(name, call.at)
+            case "write":
+                self.steps.append(Wrote(name, call.at, call.data))
+            case "truncate":
+                self.steps.append(Resized(name, call.at))
+            case "delete":
+                self._gone(name)
+                if call.at:
+                    self.steps.append(FolderFlushed(_parent(name)))
+            case "sync":
+                return self._flushed(name)
+        return 0
 
-    def __init__(self, folder: Path, vfs: str, journal: Journal, synchronous: Synchronous) -> None:
-        self._folder = folder
-        self._vfs = vfs
-        self._journal = journal
-        self._synchronous = synchronous
-        self._names: dict[int, str] = {}
+    def _opened(self, name: str, flags: int) -> None:
+        if self._made(name) and flags & _CREATES and flags & _JOURNALS:
+            self._unnamed.add(name)  # os_unix.c: the first flush of a journal that it made flushes its folder as well
 
-    def connect(self, path: Path) -> sqlite3.Connection:
-        connection = _Connection(str(path), vfs=self._vfs)
-        connection.synchronous = self._synchronous
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        return cast("sqlite3.Connection", connection)
+    def _flushed(self, name: str) -> int:
+        failing = self.failing
+        if failing is not None and failing.dice.random() < failing.chance:
+            self.steps.append(FlushFailed(name))
+            if not failing.again:
+                return CODES["sync"]
+        self.steps.append(Flushed(name))
+        if name in self._unnamed:
+            self._unnamed.remove(name)
+            self.steps.append(FolderFlushed(_parent(name)))
+        return 0
 
-    def create(self, path: Path, content: bytes) -> None:
-        write_atomically(path, content)
-        self._journal.names.add(path.name)
-        self._journal.steps += [Placed(path.name, content), FolderFlushed()]
+    # --- by Python ---------------------------------------------------------------------------------------------------
 
-    def open(self, path: Path) -> int:
-        file = super().open(path)
-        self._names[file] = path.name
-        self._journal.made(path.name)
-        return file
+    def wrote(self, path: str, data: bytes, at: int) -> None:
+        """`data` went to byte `at` of a file."""
+        if (name := self.name(path)) is not None:
+            self._made(name)
+            self.steps.append(Wrote(name, at, data))
+            self._in_pieces.add(name)
 
-    def write(self, file: int, content: bytes, at: int) -> None:
-        self._journal.steps.append(Wrote(self._names[file], at, content))
-        os.pwrite(file, content, at)
+    def flushed(self, path: str) -> None:
+        """A file or folder was flushed."""
+        name = self.name(path)
+        if name is None:
+            return
+        if Path(path).is_dir():
+            self.steps.append(FolderFlushed(name and f"{name}/"))
+        else:
+            self._look(name, path)
+            self.steps.append(Flushed(name))
 
-    def flush(self, file: int) -> None:
-        self._journal.steps.append(Flushed(self._names[file]))
+    def renamed(self, path: str, to: str, *, both: bool = False) -> None:
+        """A file or folder got another name, or one more."""
+        name, new = self.name(path), self.name(to)
+        if name is None or new is None:
+            return
+        if Path(path).is_dir():
+            self._moved_folder(f"{name}/", f"{new}/")
+            return
+        self._look(name, path)
+        self.steps.append(Renamed(name, new, both))
+        self._names.add(new)
+        self._known[new] = self._known[name]
+        self._in_pieces.discard(new)
+        if not both:
+            self._forget(name)
 
-    def flush_folder(self, folder: Path) -> None:
-        if folder == self._folder:
-            self._journal.steps.append(FolderFlushed())
+    def made_folder(self, path: str) -> None:
+        """A folder was made."""
+        if name := self.name(path):
+            self._made(f"{name}/")
+
+    def gone(self, path: str) -> None:
+        """A file was deleted."""
+        if (name := self.name(path)) is not None and name in self._names:
+            self._gone(name)
+
+    def _moved_folder(self, name: str, to: str) -> None:
+        self.steps.append(Renamed(name, to))
+        inside = {one for one in self._names if one.startswith(name)}
+        self._names = self._names - inside | {to + one.removeprefix(name) for one in inside}
+
+    def _look(self, name: str, path: str) -> None:
+        """Write down what Python has written since we last looked; what was written in pieces is known already."""
+        self._made(name)
+        if name in self._in_pieces:
+            return
+        content = Path(path).read_bytes()
+        if self._known.get(name) != content:
+            self._known[name] = content
+            self.steps += [Resized(name, 0), Wrote(name, 0, content)]
+
+    def _made(self, name: str) -> bool:
+        if name in self._names:
+            return False
+        self._names.add(name)
+        self.steps.append(Made(name))
+        return True
+
+    def _gone(self, name: str) -> None:
+        self._forget(name)
+        self.steps.append(Gone(name))
+
+    def _forget(self, name: str) -> None:
+        self._names.discard(name)
+        self._known.pop(name, None)
+        self._in_pieces.discard(name)
 
 
 @contextmanager
-def recording(folder: Path, synchronous: Synchronous = "FULL") -> Iterator[tuple[RecordingDisk, Journal]]:
-    """A disk for the log in `folder`, whose files of now are on it for sure, and its journal."""
+def recording(folder: Path) -> Iterator[Journal]:
+    """The journal of `folder`, which begins with what is in it now and is on disk for sure."""
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal({path.name for path in folder.iterdir()})
-    vfs = _Vfs(f"recording-{next(_numbers)}", journal)
-    try:
-        yield RecordingDisk(folder, vfs.name, journal, synchronous), journal
-    finally:
-        vfs.unregister()
+    journal = Journal(folder)
+    with ExitStack() as stack:
+        stack.enter_context(hooking(journal.heard))
+        for name, function in _watched(journal).items():
+            stack.enter_context(patch.object(os, name, function))
+        yield journal
 
 
-class _Connection(apsw.Connection):
+def _watched(journal: Journal) -> dict[str, Callable[..., Any]]:
+    write, rename, replace, link, unlink, mkdir = os.pwrite, os.rename, os.replace, os.link, os.unlink, os.mkdir
+
+    def watched_write(file: int, data: bytes, at: int) -> int:
+        journal.wrote(_path(file), data, at)
+        return write(file, data, at)
+
+    def watched_flush(file: int) -> None:
+        journal.flushed(_path(file))
+
+    def watched_rename(source: Any, target: Any, do: Callable[..., None] = rename) -> None:
+        journal.renamed(os.fspath(source), os.fspath(target))
+        do(source, target)
+
+    def watched_link(source: Any, target: Any, **options: Any) -> None:
+        link(source, target, **options)
+        journal.renamed(os.fspath(source), os.fspath(target), both=True)
+
+    def watched_unlink(path: Any, **options: Any) -> None:
+        unlink(path, **options)
+        if not options.get("dir_fd"):
+            journal.gone(os.fspath(path))
+
+    def watched_mkdir(path: Any, *args: Any, **options: Any) -> None:
+        mkdir(path, *args, **options)
+        journal.made_folder(os.fspath(path))
+
+    return {
+        "pwrite": watched_write,
+        "fsync": watched_flush,
+        "rename": watched_rename,
+        "replace": lambda source, target: watched_rename(source, target, replace),
+        "link": watched_link,
+        "unlink": watched_unlink,
+        "mkdir": watched_mkdir,
+    }
+
+
+def _path(file: int) -> str:
+    return str(Path(f"/proc/self/fd/{file}").readlink())
+
+
+def _parent(name: str) -> str:
+    parent, slash, _ = name.rpartition("/")
+    return parent + slash
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        yield f"{path.relative_to(folder)}{'/' if path.is_dir() else ''}"
+
+
+class ToldDisk(Disk):
+    """The real disk, on which SQLite is told another `synchronous` than the log asks for."""
+
+    def __init__(self, synchronous: Synchronous) -> None:
+        self._synchronous = synchronous
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=_Connection)
+        connection.synchronous = self._synchronous
+        return connection
+
+
+class _Connection(sqlite3.Connection):
     synchronous: Synchronous = "FULL"
 
-    def execute(self, statements: Any, bindings: Any = None, **options: Any) -> Any:
-        if statements == "PRAGMA synchronous = FULL":
-            statements = f"PRAGMA synchronous = {self.synchronous}"
-        return super().execute(statements, bindings, **options)
-
-
-class _Vfs(apsw.VFS):
-    def __init__(self, name: str, journal: Journal) -> None:
-        super().__init__(name, "")
-        self.name = name
-        self._journal = journal
-
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802  (SQLite's name)
-        path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        if path is None:  # a temporary file, which nobody finds again
-            return apsw.VFSFile("", name, flags)
-        # os_unix.c: the first flush of a journal or WAL after it was opened flushes its folder as well
-        return _File(self._journal, Path(path).name, bool(flags[0] & _JOURNALS), name, flags)
-
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802  (SQLite's name)
-        super().xDelete(filename, False)
-        name = Path(filename).name
-        self._journal.names.discard(name)
-        self._journal.steps.append(Gone(name))
-        if syncdir:
-            self._journal.steps.append(FolderFlushed())
-
-
-class _File(apsw.VFSFile):
-    def __init__(
-        self, journal: Journal, short: str, folder_too: bool, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> None:
-        super().__init__("", name, flags)
-        self._journal = journal
-        self._short = short
-        self._folder_too = folder_too
-        journal.made(short)
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  (SQLite's name)
-        self._journal.steps.append(Wrote(self._short, offset, bytes(data)))
-        super().xWrite(data, offset)
-
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802  (SQLite's name)
-        self._journal.steps.append(Resized(self._short, newsize))
-        super().xTruncate(newsize)
-
-    def xSync(self, flags: int) -> None:  # noqa: N802  (SQLite's name)
-        self._journal.steps.append(Flushed(self._short))
-        if self._folder_too:
-            self._folder_too = False
-            self._journal.steps.append(FolderFlushed())
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement == "PRAGMA synchronous = FULL":
+            statement = f"PRAGMA synchronous = {self.synchronous}"
+        return super().execute(statement, *parameters)

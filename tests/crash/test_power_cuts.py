@@ -7,8 +7,20 @@ from random import Random
 
 import pytest
 from tests.crash.cuts import examine, live, put, run_cuts
-from tests.crash.medium import SECTOR, Flushed, FolderFlushed, Gone, Made, Medium, Resized, Step, Wrote
-from tests.crash.recording import Synchronous
+from tests.crash.medium import (
+    SECTOR,
+    Flushed,
+    FlushFailed,
+    FolderFlushed,
+    Gone,
+    Made,
+    Medium,
+    Renamed,
+    Resized,
+    Step,
+    Wrote,
+)
+from tests.crash.recording import Failing, Synchronous
 from tests.support.logs import opened
 
 FILE = "file"
@@ -27,6 +39,17 @@ async def test_l1_no_power_cut_loses_or_doubles_what_was_acknowledged(tmp_path: 
 async def test_l1_the_same_power_cuts_lose_what_was_not_flushed(tmp_path: Path, synchronous: Synchronous) -> None:
     tally = await run_cuts(tmp_path, 30, seed=1, synchronous=synchronous)
     assert tally.lost > 0, "expected losses, or the cuts prove nothing"
+
+
+async def test_l7_flushes_that_fail_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    tally = await run_cuts(tmp_path, 50, seed=1, failing=Failing(0.2, dice=Random(1)))
+    assert (tally.cuts, tally.lost, tally.doubled, tally.refused) == (50, 0, 0, {})
+    assert tally.failed > 10, "expected flushes that fail"
+
+
+async def test_l7_a_flush_that_is_simply_tried_again_loses_what_was_acknowledged(tmp_path: Path) -> None:
+    tally = await run_cuts(tmp_path, 30, seed=1, failing=Failing(0.2, again=True, dice=Random(1)))
+    assert tally.lost > 0, "expected losses, or the failures prove nothing"
 
 
 async def test_l6_a_power_cut_during_the_first_opening_leaves_a_log_that_opens(tmp_path: Path) -> None:
@@ -89,12 +112,38 @@ def test_a_deleted_file_may_be_back() -> None:
     assert left(Gone(FILE), FolderFlushed(), before=OLD) == {None}
 
 
+def test_a_later_flush_does_not_write_what_an_earlier_one_failed_to_write() -> None:
+    failed: list[Step] = [Wrote(FILE, 0, NEW), FlushFailed(FILE)]
+    assert left(*failed, Flushed(FILE), before=OLD) == {OLD, NEW}
+    assert left(*failed, Wrote(FILE, 0, LATE), Flushed(FILE), before=OLD) == {LATE}
+
+
+def test_what_is_in_a_folder_is_gone_with_its_name() -> None:
+    inside: list[Step] = [Made("in/"), Made("in/side"), Wrote("in/side", 0, NEW), Flushed("in/side")]
+    for folder, kept in (("in/", {None, NEW}), ("", {None, NEW})):
+        medium = Medium({})
+        medium.take([*inside, FolderFlushed(folder)])
+        assert {medium.after_power_cut(Random(seed)).get("in/side") for seed in range(50)} == kept
+    medium.take([FolderFlushed("in/")])
+    assert medium.after_power_cut(Random(0))["in/side"] == NEW
+
+
+def test_a_renamed_file_has_its_old_name_or_its_new_one() -> None:
+    medium = Medium({FILE: OLD})
+    medium.take([Renamed(FILE, "new")])
+    names = {tuple(medium.after_power_cut(Random(seed))) for seed in range(50)}
+    assert names == {(FILE,), ("new",), (FILE, "new")}
+    medium.take([FolderFlushed()])
+    assert medium.after_power_cut(Random(0)) == {"new": OLD}
+
+
 async def test_a_log_is_recorded_as_it_is_on_the_real_disk(tmp_path: Path) -> None:
     life = await live(tmp_path / "log", {}, [], {}, Random(2), "FULL")
     medium = Medium({})
-    medium.take([*life.steps, *(Flushed(name) for name in ("log.sqlite", "log.witness")), FolderFlushed()])
+    names = [path.name for path in (tmp_path / "log").iterdir()]
+    medium.take([*life.steps, *(Flushed(name) for name in names), FolderFlushed()])
     left = medium.after_power_cut(Random(0))
-    assert left == {name: (tmp_path / "log" / name).read_bytes() for name in ("log.sqlite", "log.witness")}
+    assert left == {name: (tmp_path / "log" / name).read_bytes() for name in names}
     put(tmp_path / "copy", left)
     async with opened(tmp_path / "copy") as log:
         assert await log.head() == life.acknowledged[-1].place.position

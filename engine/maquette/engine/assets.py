@@ -137,7 +137,7 @@ class AssetStore:
     def __init__(self, folder: Path, *, limit: int = LIMIT) -> None:
         self._folder = folder
         self._limit = limit
-        _make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, content: bytes | BinaryIO) -> str:
         try:
@@ -208,19 +208,16 @@ class AssetStore:
         return Path(name), _name(digest)
 
     def _settle(self, aside: Path, asset: str) -> None:
-        place = self.path(asset)
-        if not self._is_intact(asset):
-            _make_folder(place.parent)
-            aside.replace(place)
-        # also when another process has just put it there: its rename may not be on disk yet
-        sync_folder(place.parent)
+        """Put it in its place, also where the same bytes are already, and flush every name on the way there.
 
-    def _is_intact(self, asset: str) -> bool:
-        try:
-            self.get(asset)
-        except (NotFound, AssetDamaged):
-            return False
-        return True
+        Whoever made those names, here or in another process, may have been killed before they were on disk, or have
+        been told that their flush failed; flushing them again then need not help, so the asset's own is made anew.
+        """
+        place = self.path(asset)
+        place.parent.mkdir(exist_ok=True)
+        aside.replace(place)
+        for folder in (self._folder.parent, self._folder, place.parent):
+            sync_folder(folder)
 
 
 def _chunks(content: bytes | BinaryIO, limit: int) -> Iterator[bytes]:
@@ -241,10 +238,3 @@ def _bound(offset: int) -> int:
     if offset < 0:
         raise InvalidInput(f"asset range: expected offsets of 0 or more, got {offset}")
     return offset
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    sync_folder(folder.parent)

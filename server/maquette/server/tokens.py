@@ -24,6 +24,7 @@ import jwt
 
 from maquette.engine.errors import InvalidInput
 from maquette.engine.events import SERVER, Actor, ActorKind
+from maquette.engine.files import sync_folder
 from maquette.engine.ids import is_id, mint
 from maquette.engine.roles import Role
 from maquette.engine.spaces import check_tenant
@@ -242,6 +243,7 @@ def _create(path: Path, keys: Sequence[Key]) -> None:
         pass
     finally:
         aside.unlink()
+    sync_folder(path.parent)  # also when another start was faster: a token must not outlive the key that signed it
 
 
 def _read(path: Path) -> list[Key]:

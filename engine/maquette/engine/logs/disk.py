@@ -1,6 +1,6 @@
 """The disk as the writer of a log uses it: every call that changes what a power cut leaves behind.
 
-Tests put another one in its place, which records what is written and what is flushed (tests/crash/disk.py).
+Tests put another one in its place, which tells SQLite to flush less, to see that this loses something.
 """
 
 from __future__ import annotations
