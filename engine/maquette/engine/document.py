@@ -55,12 +55,14 @@ class Subscriber(Protocol):
 class Receipt:
     """What became of one submitted update. `settled` when it is on disk, refused as a whole, or nothing new.
 
-    `denied` is the reason of rule G5 (a), `refused` those of G5 (b), `hole` what a waiting op lacks.
+    `denied` is the reason of rule G5 (a), `for_role` when another role would do; `refused` those of G5 (b), `hole` what
+    a waiting op lacks.
     """
 
     settled: bool = False
     position: Position = START
     denied: str | None = None
+    for_role: bool = False
     refused: tuple[str, ...] = ()
     hole: Hole | None = None
     error: MaquetteError | None = None
@@ -164,8 +166,8 @@ class Document:
         match outcome:
             case Nothing():
                 self.settle_after_commit(receipt)
-            case Denied(reason):
-                receipt.denied = reason
+            case Denied():
+                receipt.denied, receipt.for_role = outcome.reason, outcome.for_role
                 self.settle_after_commit(receipt)
             case Hole():
                 receipt.hole = outcome

@@ -81,6 +81,8 @@ class Engine:
         self.limits = limits
         self.limits_of: Callable[[str], Limits] = lambda tenant: limits
         """What a tenant's documents take, asked when one is opened."""
+        self.on_member: list[Callable[[Space, str], None]] = []
+        """Called with a space and an actor whose role there may be another now, once that is on disk."""
         self._snapshots = snapshots
         self.node = node
         self._restored = restored
@@ -193,6 +195,14 @@ class Engine:
                 await self._create(tenant, record, slug, actor, name or slug)
         return await self.space(tenant, slug)
 
+    def tell_member(self, space: Space, actor: str) -> None:
+        """Let whoever keeps connections of `actor` to `space` look at its role again."""
+        for callback in tuple(self.on_member):
+            try:
+                callback(space, actor)
+            except Exception:  # the change is on disk: nobody else's telling depends on this one
+                _logger.exception("telling of a member of %s failed", space.id)
+
     def slug_of(self, space: Space) -> str:
         """What URLs call the space."""
         return self._tenants[space.record.tenant].slugs[space.id]
@@ -278,7 +288,7 @@ class Engine:
         document.on_lost = self._forget
         document.frozen = space.frozen(record, epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
-        self._open[stream] = _Open(document, Pens(document, self.node), saved)
+        self._open[stream] = _Open(document, Pens(document, self.node, space.role), saved)
         return document
 
     async def _turn(self, space: Space, record: DocumentRecord, epoch: int, document: Document) -> None:

@@ -45,7 +45,7 @@ class Pen:
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=client)
         watch(self, self.doc, lambda pen, event: pen._captured.append(event.update))
 
-    def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
+    def write(self, actor: Actor, roles: Callable[[], Role], edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
         """Run `edit` on the replica as one transaction and submit what it did."""
         self.doc.apply_update(self._document.replica.diff(self.doc.get_state()))
         self._captured.clear()
@@ -55,26 +55,31 @@ class Pen:
             receipt = Receipt()
             self._document.settle_after_commit(receipt)
             return result, receipt
-        return result, self._document.submit(actor, lambda: role, self._captured[-1], self._client)
+        return result, self._document.submit(actor, roles, self._captured[-1], self._client)
 
 
 class Pens:
     """The pens of one document, the least recently used thrown away."""
 
-    def __init__(self, document: Document, node: bytes) -> None:
+    def __init__(self, document: Document, node: bytes, role_of: Callable[[str, Role | None], Role | None]) -> None:
+        """`role_of` gives the role that an actor has now, of the one that it was given from outside."""
         self._document = document
         self._node = node
+        self._role_of = role_of
         self._pens: OrderedDict[tuple[str, str], Pen] = OrderedDict()
 
     async def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
         """Run `edit` as `actor` and wait until it is on disk.
 
         Raises OpRefused with the reasons when the gate takes it not at all or not whole, and LogError when the log
-        cannot take it; then nothing of it is shown to anyone.
+        cannot take it; then nothing of it is shown to anyone. `role` counts where the space says nothing else of the
+        actor when the op is judged (G3).
         """
+        if self._role_of(actor.id, role) is None:
+            raise OpRefused([f"expected a member of the space, {actor.id!r} was removed or banned"])
         key = (actor.id, actor.via or "")
         pen = self._pens.pop(key, None) or Pen(self._document, self._client(key))
-        result, receipt = pen.write(actor, role, edit)
+        result, receipt = pen.write(actor, lambda: self._role_of(actor.id, role) or Role.VIEWER, edit)
         await receipt.wait()
         if receipt.denied is not None:
             raise OpRefused([receipt.denied])

@@ -22,6 +22,7 @@ from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import CHAT, StampCounter
 from maquette.engine.kinds.scene import SceneMemory
 from maquette.engine.log import EventLog
+from maquette.engine.members import MemberChange
 from maquette.engine.pens import client_id
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.rewriting import with_fresh_clients
@@ -103,6 +104,8 @@ class Space:
     ) -> tuple[T, Receipt]:
         """Let `edit` write into the document as `actor`, through the gate; returns when it is on disk.
 
+        `role` is what `actor` was given from outside: what the space says of its members counts before it.
+
         Raises OpRefused with the reasons, LogError, NotFound, DocumentMoved and DocumentFrozen.
         """
         document = await self.open(name, create_as=actor if role >= Role.EDITOR else None)
@@ -144,6 +147,23 @@ class Space:
     async def rename(self, actor: Actor, name: str) -> None:
         """Give the space another display name."""
         await self._record([NewEvent("space.named", actor, {"name": name})])
+
+    def role(self, actor: str, given: Role | None) -> Role | None:
+        """The role of `actor` now, to whom `given` is given from outside, as by a token; None for no access (G3)."""
+        members = self.record.members
+        return members.role(actor, given, self.engine.clock()) if members else given
+
+    async def change_member(self, actor: Actor, given: Role | None, change: MemberChange) -> None:
+        """Set, remove, ban or unban somebody, as `actor`, to whom `given` is given from outside; see `role`.
+
+        It counts at once, for open connections too. Raises OpRefused, InvalidInput, NotFound, LogError.
+        """
+        async with self._lock:
+            event = self.record.members.decide(change, actor, given, self.engine.clock())
+            if event is not None:
+                await self._append([event])
+        if event is not None:
+            self.engine.tell_member(self, change.who)
 
     async def stamps(self) -> StampCounter:
         """The counter of the conversation, which all its pages share."""

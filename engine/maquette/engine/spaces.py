@@ -19,6 +19,7 @@ from maquette.engine.kinds.chat import CHAT
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.scene import SCENE
 from maquette.engine.kinds.text import TEXT
+from maquette.engine.members import Members
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CHAT, SCENE, TEXT)}
 FIXED = ("chat", "scene")
@@ -141,6 +142,7 @@ class SpaceRecord:
     profiles: dict[str, str] = field(default_factory=dict)
     nicks: dict[str, str] = field(default_factory=dict)
     restores: set[str] = field(default_factory=set)
+    members: Members = field(default_factory=Members)
 
     @property
     def stream(self) -> str:
@@ -174,6 +176,8 @@ class SpaceRecord:
                 self.profiles[data["id"]] = data["name"]
                 if data.get("source") == IRC:
                     self.nicks[data["name"]] = data["id"]
+            case type_ if type_.startswith("member."):
+                self.members.take(event)
             case "space.restored":
                 self.restores.add(data["mark"])
             case _:

@@ -31,14 +31,23 @@ from maquette.server.doorkeeper import Doorkeeper
 from maquette.server.limits import DEFAULT_TABLE, LimitTable
 from maquette.server.privacy import PrivateAnswers
 from maquette.server.redaction import keep_tokens_out_of_logs
-from maquette.server.rest import assets, chat, documents, files, operations, scene, spaces
+from maquette.server.rest import assets, chat, documents, files, members, operations, scene, spaces
 from maquette.server.services import Services
 from maquette.server.sync import Hub, sync_route
 from maquette.server.tokens import Keyring
 
 PROJECTIONS: Sequence[Callable[[], Projection]] = (ChatHistory, SceneGraph)
 PROJECTIONS_FOLDER = "projections"
-ROUTERS = (spaces.router, chat.router, scene.router, documents.router, files.router, assets.router, operations.router)
+ROUTERS = (
+    spaces.router,
+    members.router,
+    chat.router,
+    scene.router,
+    documents.router,
+    files.router,
+    assets.router,
+    operations.router,
+)
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {

@@ -2,7 +2,8 @@
 
 Rule 1: a token comes as `Authorization: Bearer …`, or as `?token=…` where a client cannot set headers (WebSockets).
 Rule 2: a token that is given must hold; a bad one is never passed over, not by --dev either.
-Rule 3: a space that is not there, another tenant's and one without a role are the same to who asks: NotFound.
+Rule 3: a space that is not there, another tenant's and one without a role are the same to who asks: NotFound. Who was
+        removed from one, or banned, is told so.
 Rule 4: --dev opens the door without a token to this machine alone. A page of another site in a browser on this machine
         is not this machine: its Origin (or, by DNS rebinding, its Host) gives it away.
 """
@@ -23,11 +24,11 @@ from maquette.engine.events import Actor
 from maquette.engine.ids import MINTED_LENGTH, base62
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
-from maquette.server.errors import Unauthenticated
+from maquette.server.errors import Forbidden, Unauthenticated
 from maquette.server.sessions import ALL_SPACES, Session
 from maquette.server.tokens import Keyring
 
-__all__ = ["Authenticator", "Keyring", "Session", "Unauthenticated", "enter", "introduce", "is_loopback"]
+__all__ = ["Authenticator", "Keyring", "Session", "Unauthenticated", "enter", "introduce", "is_loopback", "kept_out"]
 
 DEV_TENANT = "dev"
 DEFAULT_NAME = "Visitor"
@@ -82,7 +83,8 @@ class Authenticator:
 
 
 async def enter(engine: Engine, session: Session, name: str, *, join: bool = False) -> tuple[Space, Role]:
-    """The space called `name`, a slug or an id, and the session's role in it. Raises NotFound (rule 3).
+    """The space called `name`, a slug or an id, and the session's role in it. Raises NotFound (rule 3), and
+    Forbidden to who was removed or banned.
 
     `join`: a visitor's first step into a space makes it. Raises InvalidInput for a slug that cannot be.
     """
@@ -94,8 +96,16 @@ async def enter(engine: Engine, session: Session, name: str, *, join: bool = Fal
         space = await engine.create_space(session.tenant, name, session.actor)
     role = session.role(space)
     if role is None:
-        raise NotFound("space", name)
+        raise kept_out(session, space) or NotFound("space", name)
     return space, role
+
+
+def kept_out(session: Session, space: Space) -> Forbidden | None:
+    """Why the session has no role in the space, when it may know: somebody removed or banned it there."""
+    if space.record.tenant != session.tenant:
+        return None
+    why = space.record.members.why_not(session.actor.id, session.given(space), space.engine.clock())
+    return None if why is None else Forbidden(why)
 
 
 async def introduce(space: Space, session: Session, role: Role, actor: Actor | None = None) -> None:

@@ -11,6 +11,7 @@ import typer
 from maquette.server.commands.backup import backup
 from maquette.server.commands.doctor import doctor
 from maquette.server.commands.log import log
+from maquette.server.commands.members import members
 from maquette.server.commands.rebuild import rebuild
 from maquette.server.commands.serve import serve
 from maquette.server.commands.spaces import spaces
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(token)
 app.command()(spaces)
+app.command()(members)
 app.command("import")(import_files)
 app.command("export")(export_file)
 app.command()(log)

@@ -37,7 +37,7 @@ class Close:
 
     @classmethod
     def forbidden(cls, reason: str) -> Close:
-        """Writing on after having been told that it may not."""
+        """Writing on after having been told that it may not; or removed from the space, or banned."""
         return cls(4403, reason)
 
     @classmethod

@@ -12,6 +12,7 @@ Rule 6: when the document is lost, the connection stays, is not read until the d
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -40,6 +41,7 @@ from maquette.engine.sync import (
     write_state_vector,
 )
 from maquette.server.acks import Acks
+from maquette.server.auth import kept_out
 from maquette.server.closing import Close
 from maquette.server.presence import EMPTY_FRAME, Presence
 from maquette.server.sessions import Session
@@ -49,6 +51,7 @@ MAX_UNREAD = 4 << 20  # bytes waiting for one reader; then it must read before i
 MAX_UNSETTLED = 512  # updates of one connection on their way to the disk; then its socket is not read
 MAX_UNSETTLED_BYTES = 8 << 20
 MAX_STATE_VECTOR = 512 << 10  # bytes: 80,000 clients, and 50 ms of reading
+FLIGHT_SECONDS = 2.0  # for what a client sent before it could know that it may not write any more
 MAX_PRESENCE = 1 << 20  # bytes: two frames' worth of the largest states, which tabs relay
 
 
@@ -88,6 +91,9 @@ class Connection:
         self._updates = 0
         self._denied = False
         self._told_taken = False
+        self._denied_for_role = False
+        self._may_write = self._writes(session.role(found.space))
+        self._lowered_at = -FLIGHT_SECONDS
         self._asked = False
         self._asked_in_vain = False
 
@@ -116,6 +122,26 @@ class Connection:
         self._wake.set()
         self._room.set()
         self.detached.set()
+
+    def review(self) -> None:
+        """See what its actor may do here now: nothing closes it, reading is told, writing begins with a sync (G3)."""
+        role = self.session.role(self.found.space)
+        before, self._may_write = self._may_write, self._writes(role)
+        if role is None:
+            self._put_out()
+        elif before and not self._may_write:
+            self._lowered_at = get_running_loop().time()
+            self.deliver(write_frame(PermissionDenied(f"expected a role that may write here, got {role.name.lower()}")))
+        elif self._may_write and not before and (self._denied_for_role or not self._denied):
+            self._denied = self._denied_for_role = False
+            self._ask()  # what it wrote meanwhile is good now
+
+    def _writes(self, role: Role | None) -> bool:
+        return role is not None and role >= self.found.record.kind.writers
+
+    def _put_out(self) -> None:
+        why = kept_out(self.session, self.found.space)
+        self.close(Close.forbidden("expected a role in the space, got none" if why is None else str(why)))
 
     # --- what the document says (Subscriber) -------------------------------------------------------------------------
 
@@ -200,6 +226,9 @@ class Connection:
 
     def receive(self, frame: bytes) -> None:
         """Handle one frame, after `room`. What is wrong with it goes to the client; nothing is raised."""
+        if self.session.role(self.found.space) is None:
+            self._put_out()
+            return
         limit = _most_bytes(frame)
         if limit is not None and len(frame) > limit:
             self.close(Close.too_large(f"expected at most {limit} bytes in such a frame, got {len(frame)}"))
@@ -263,7 +292,7 @@ class Connection:
             return  # the document is lost; the sync that follows brings the update once more
         self._mind_holes(receipt, answer=answer, integrated=document.replica.revision > before)
         if receipt.denied is not None:
-            self._deny(receipt.denied)  # at once: what comes behind it must not enter
+            self._deny(receipt)  # at once: what comes behind it must not enter
         self._track(receipt, len(update))
 
     def _role(self) -> Role:
@@ -292,7 +321,7 @@ class Connection:
         if receipt.error is not None:
             return
         if receipt.denied is not None and not denied:
-            self._deny(receipt.denied)
+            self._deny(receipt)
         if receipt.refused:
             self._explain("; ".join(receipt.refused))
         if self._acks is not None and self._acks.advance():
@@ -302,11 +331,14 @@ class Connection:
         """Tell why something was not taken, to a connection that goes on writing."""
         self.deliver(write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)))
 
-    def _deny(self, reason: str) -> None:
+    def _deny(self, receipt: Receipt) -> None:
+        reason = str(receipt.denied)
+        if receipt.for_role and get_running_loop().time() < self._lowered_at + FLIGHT_SECONDS:
+            return  # it was on its way when its role was lowered, which it has been told
         if self._denied:
             self.close(Close.forbidden(reason))
             return
-        self._denied = True
+        self._denied, self._denied_for_role = True, receipt.for_role
         self.deliver(write_frame(PermissionDenied(reason)))
 
     def _mind_holes(self, receipt: Receipt, *, answer: bool, integrated: bool) -> None:

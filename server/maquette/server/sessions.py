@@ -29,12 +29,17 @@ class Session:
     expires: float | None = None
 
     def role(self, space: Space) -> Role | None:
-        """The role in `space`; None for no access at all, which includes the spaces of other tenants.
+        """The role in `space` now; None for no access at all, which includes the spaces of other tenants.
+
+        What the space says of its members counts before what the token gives.
+        """
+        return None if space.record.tenant != self.tenant else space.role(self.actor.id, self.given(space))
+
+    def given(self, space: Space) -> Role | None:
+        """What the token gives in `space`, of the same tenant.
 
         What names the space itself counts before ALL_SPACES, so that a token can also give less in one space.
         """
-        if space.record.tenant != self.tenant:
-            return None
         for name in (space.id, space.slug, ALL_SPACES):
             if name in self.roles:
                 return self.roles[name]

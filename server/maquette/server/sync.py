@@ -32,13 +32,13 @@ from maquette.engine.errors import (
     TooManyDocuments,
 )
 from maquette.engine.roles import Role
-from maquette.engine.space import Resolved
+from maquette.engine.space import Resolved, Space
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.server.auth import Authenticator, enter, introduce
 from maquette.server.closing import Close
 from maquette.server.connection import Connection, is_op
 from maquette.server.doorkeeper import Doorkeeper, Visit, address_of, retry_seconds
-from maquette.server.errors import LimitReached, Unauthenticated
+from maquette.server.errors import Forbidden, LimitReached, Unauthenticated
 from maquette.server.presence import TICK_SECONDS, Presence
 from maquette.server.rates import FLOOD_SECONDS, Pacer
 from maquette.server.sessions import Session
@@ -73,6 +73,7 @@ class Hub:
         self._ticking = False
         self._nobody = asyncio.Event()
         self._nobody.set()
+        engine.on_member.append(self._review)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one WebSocket from accept to close."""
@@ -97,6 +98,8 @@ class Hub:
                 seat = self._seat(websocket, visit)
             except Unauthenticated as error:
                 return Close.unauthenticated(str(error))
+            except Forbidden as error:
+                return Close.forbidden(str(error))
             except DocumentMoved as error:
                 return Close.moved(error.successor)
             except (NotFound, InvalidInput) as error:
@@ -162,6 +165,12 @@ class Hub:
         presence.join(connection)
         if self._draining:
             connection.close(Close.RESTART)
+
+    def _review(self, space: Space, actor: str) -> None:
+        """Let the connections of `actor` to `space` know at once what it may there now (G3)."""
+        for connection in tuple(self.connections):
+            if connection.session.actor.id == actor and connection.found.space is space:
+                connection.review()
 
     def _leave(self, connection: Connection, presence: Presence, stream: str) -> None:
         presence.leave(connection)

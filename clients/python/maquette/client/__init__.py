@@ -7,6 +7,7 @@ async with RemoteChat("http://127.0.0.1:8000", "demo", "chat", name="Ada") as ch
 
 from maquette.client.documents import RemoteChat, RemoteScene, RemoteText
 from maquette.client.errors import ClientError, Closed, EditRefused, Moved, NotAdmitted
+from maquette.client.members import RemoteMembers
 from maquette.client.presence import Presence
 from maquette.client.remote import RemoteDocument
 
@@ -19,6 +20,7 @@ __all__ = [
     "Presence",
     "RemoteChat",
     "RemoteDocument",
+    "RemoteMembers",
     "RemoteScene",
     "RemoteText",
 ]

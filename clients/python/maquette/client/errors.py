@@ -10,10 +10,10 @@ class ClientError(MaquetteError):
 
 
 class NotAdmitted(ClientError):
-    """The server closed the connection for good: a bad token, an unknown document, a protocol error (see `code`)."""
+    """The server closed the connection for good: a bad token, an unknown document, a ban (see `code`)."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"the server closed the connection for good ({code}): {reason}")
+        super().__init__(f"the server does not admit this ({code}): {reason}")
         self.code = code
         self.reason = reason
 

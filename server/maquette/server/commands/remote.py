@@ -76,6 +76,10 @@ class Remote:
         said = response.json()
         return Report(said["file"], said["kind"], said["counts"], tuple(said["warnings"]), tuple(said["errors"]))
 
+    async def change_member(self, space: str, method: str, path: str, body: Any = None) -> None:
+        """Set, remove, ban or unban a member, as the REST API has it. Raises RemoteRefused."""
+        await self._ask(method, f"/v1/spaces/{space}/members/{path}", json=body)
+
     async def rebuild(self, name: str) -> None:
         """Build the projection `name` anew."""
         await self._ask("POST", f"/v1/projections/{name}/rebuild", expected=(204,))
