@@ -7,6 +7,7 @@ from typing import Any
 
 import pycrdt
 import pytest
+from tests.support.live import Peer
 from tests.support.projections import dump
 
 from maquette.engine.engine import Engine
@@ -98,3 +99,26 @@ async def compare_scene(space: Space, reads: SceneReads) -> None:
     assert [one.fields["name"] for one in shown if one.hidden] == ["Table"]
     assert len(await reads.comments("acme", space.id)) == 1
     assert (await reads.scene("acme", space.id)).settings == {"exposure": 2}
+
+
+async def test_v2_d9_the_scene_graph_follows_a_rewritten_scene_and_rebuilds_to_the_same(tmp_path: Path) -> None:
+    async with await Engine.open(tmp_path / "log") as engine:
+        space = await engine.create_space("acme", "demo", ANN)
+        await a_session(space)
+        offline = Peer("cy", 77).join(await space.open("scene"))
+        [lamp] = [
+            id_ for id_, node in (await build(space, lambda scene: scene.nodes())).items() if not node["place"][0]
+        ]
+        async with await Runner.open(engine.log, tmp_path / "views", [ChatHistory, SceneGraph]) as runner:
+            await space.rewrite("scene", ANN)
+            await build(space, lambda scene: scene.change(lamp, scale=[3, 3, 3]))
+            offline.map("nodes")[lamp]["visible"] = False
+            late = await space.resolve("scene@1", late=True)
+            await offline.send(await space.open_resolved(late)).wait()
+            await space.carry(late.record, 1)
+            await runner.wait_for(await engine.log.head(), 5)
+            await compare_scene(space, SceneReads(runner.view("scene_graph")))
+            live = await dump(runner.view("scene_graph"), SceneGraph())
+            await runner.rebuild("scene_graph")
+            assert await dump(runner.view("scene_graph"), SceneGraph()) == live
+            assert live["scenes"][0][2] == 2

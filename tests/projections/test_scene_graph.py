@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support.projections import dump, dumps_by_batch, edit, on_file, until, write
 
 from maquette.engine.errors import InvalidInput, NotFound
+from maquette.engine.events import Position
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.scene.tree import Tree
@@ -260,6 +261,46 @@ async def test_v4_what_cannot_be_folded_parks_its_scene_with_a_clear_error_and_l
     assert error in parked.error
     assert await space.ids() == []
     assert [found.id for found in await space.reads.children("t", "other", "good")] == ["more"]
+
+
+async def part(log: EventLog, number: int, parts: int, *changes: Change) -> Position:
+    """Append one part of the rewritten epoch 2."""
+    begins = {"from": [1, 1], "part": [number, parts], "authors": []}
+    data = {"update": b"", "changes": list(changes), "describe": 1, "client": None, "begins": begins}
+    return await write(log, "t/s/scene@2", ("document.edited", data))
+
+
+async def test_d9_a_rewritten_epoch_is_shown_with_its_last_part_and_not_before(space: Space) -> None:
+    await space.edit(added("old"))
+    await space.runner.wait_for(await part(space.log, 1, 3, added("a")), 5)
+    await space.edit(added("older"))  # the old epoch goes on meanwhile, and is what is shown
+    await space.runner.wait_for(await part(space.log, 2, 3, added("b", "a")), 5)
+    assert [await space.ids(), (await space.reads.scene("t", "s")).epoch] == [["old", "older"], 1]
+    last = {"type": "setting.changed", "set": {"exposure": 2}, "unset": []}
+    await space.runner.wait_for(await part(space.log, 3, 3, last), 5)
+    assert [await space.ids(), await space.children("a")] == [["a", "b"], ["b"]]
+    assert await space.reads.scene("t", "s") == Scene(2, {"exposure": 2})
+    await space.edit(changed("node", "a", name="on"), stream="t/s/scene@2")
+    await space.edit(added("late"))  # what its owner has not carried over
+    assert await space.ids() == ["a", "b"]
+
+
+async def test_d9_parts_are_folded_to_the_same_whatever_the_batches(log: EventLog, tmp_path: Path) -> None:
+    await edit(log, SCENE, added("old"))
+    for number in range(1, 6):
+        await part(log, number, 5, added(f"n{number}", f"n{number - 1}"))
+    await edit(log, "t/s/scene@2", moved("n3", None))
+    dumps = await dumps_by_batch(log, tmp_path, SceneGraph, [1, 2, 3, 100])
+    assert all(one == dumps[0] for one in dumps)
+    assert [row[2] for row in dumps[0]["nodes"]] == ["n1", "n2", "n3", "n4", "n5"]
+
+
+async def test_v4_a_part_that_cannot_be_read_parks_the_new_epoch_and_leaves_the_old_one(space: Space) -> None:
+    await space.edit(added("old"))
+    await space.runner.wait_for(await part(space.log, 3, 2, added("a")), 5)
+    [parked] = await space.runner.parked("scene_graph")
+    assert (parked.stream, "part [n, of how many]" in parked.error) == ("t/s/scene@2", True)
+    assert await space.ids() == ["old"]
 
 
 async def test_v4_an_epoch_that_is_no_number_parks_the_space(space: Space) -> None:

@@ -26,8 +26,8 @@ from maquette.engine.events import SERVER, START, Actor, Position
 from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
-from maquette.engine.replica import Denied, Integrated, Nothing, Outcome, Replica, ReplicaBroken
-from maquette.engine.roles import Roles
+from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
+from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.engine.update import DEFAULT_LIMITS, Limits, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
@@ -142,11 +142,26 @@ class Document:
         `roles` is asked again whenever the op is judged (G3); `own` is the connection's own client id. The receipt
         settles when everything is on disk. Never raises for what the update holds.
         """
+        return self._submit(Submission(actor, roles, data, own, Receipt()))
+
+    def carry(self, actor: Actor, data: bytes, own: int, late: Late) -> Receipt:
+        """Submit what `actor` did in the epoch before (D9). It was judged there by the roles of its moment."""
+        return self._submit(Submission(actor, lambda: Role.OWNER, data, own, Receipt(), late=late))
+
+    def _submit(self, op: Submission) -> Receipt:
+        if self.error is not None:
+            op.receipt.fail(self.error)
+        else:
+            self._judge(op)
+        return op.receipt
+
+    def pass_over(self, actor: Actor, late: Late) -> Receipt:
+        """Log that nothing of a late edit by `actor` is carried over, so that it is not looked at again (D9)."""
         receipt = Receipt()
         if self.error is not None:
             receipt.fail(self.error)
         else:
-            self._judge(Submission(actor, roles, data, own, receipt))
+            self._append(actor, None, NOTHING_NEW, receipt, late=late)
         return receipt
 
     def _judge(self, op: Submission) -> None:
@@ -175,7 +190,7 @@ class Document:
             case Integrated():
                 receipt.hole = outcome.hole
                 receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
-                self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None)
+                self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None, late=op.late)
                 self._look_after()
                 if outcome.hole is not None:
                     self._wait(op)
@@ -200,9 +215,16 @@ class Document:
         self._lose(error)
 
     def _append(
-        self, actor: Actor, own: int | None, done: Integrated, receipt: Receipt | None, cause: UUID | None = None
+        self,
+        actor: Actor,
+        own: int | None,
+        done: Integrated,
+        receipt: Receipt | None,
+        *,
+        cause: UUID | None = None,
+        late: Late | None = None,
     ) -> None:
-        event = self.replica.event(actor, own, done, cause)
+        event = self.replica.event(actor, own, done, cause, late)
         pending = _Pending(write_frame(SyncUpdate(done.update)), [] if receipt is None else [receipt])
         self._pending.append(pending)
         try:

@@ -14,20 +14,22 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from maquette.engine.assets import Assets, AssetStore, MemoryAssets
+from maquette.engine.carrier import Carrier
 from maquette.engine.document import Document, Receipt
 from maquette.engine.errors import InvalidInput, LogError, MaquetteError, NotFound
-from maquette.engine.events import SERVER, START, Actor, Event, NewEvent
+from maquette.engine.events import SERVER, START, Actor, Event, NewEvent, Position
 from maquette.engine.files import write_atomically
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import DEFAULT_PAGE, ChatMemory, PageLimits
+from maquette.engine.kinds.scene import SCENE
 from maquette.engine.log import EventLog
 from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
@@ -39,10 +41,13 @@ from maquette.engine.space import Space
 from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
 from maquette.engine.update import DEFAULT_LIMITS, Limits
 
+T = TypeVar("T")
+
 IDLE_SECONDS = 60.0  # how long an unwatched document stays open: a reload or a lost connection comes back sooner
 KEPT_SPACES = 500  # that nobody uses at the moment: reading one again costs a query, keeping one some KB
 SNAPSHOT_AFTER = 200  # events; replaying fewer costs less than a file
 _SLICE = 100  # events replayed before others get the loop
+_SLICE_BYTES = 16 << 10  # or so many bytes of updates: an event of a rewritten scene has many records
 _logger = logging.getLogger(__name__)
 
 
@@ -73,8 +78,10 @@ class Engine:
         clock: Callable[[], int] = now_ms,
         limits: Limits = DEFAULT_LIMITS,
         page: PageLimits = DEFAULT_PAGE,
+        writable: bool = True,
     ) -> None:
         self.log = log
+        self.writable = writable
         self.page = page
         self.assets = assets
         self.clock = clock
@@ -137,7 +144,7 @@ class Engine:
         log = await SqliteLog.open_readonly(folder)
         assets = AssetStore(folder / "assets") if (folder / "assets").is_dir() else MemoryAssets()
         store = SnapshotStore(folder / "snapshots" if snapshots else None, writable=False)
-        return cls(log, assets, store, node=os.urandom(16))
+        return cls(log, assets, store, node=os.urandom(16), writable=False)
 
     async def __aenter__(self) -> Self:
         self._start(self._sweep())
@@ -243,6 +250,7 @@ class Engine:
         self._used.move_to_end((tenant, space))
         while len(self._used) > KEPT_SPACES:
             self._used.popitem(last=False)
+        await found.find_begun()
         if self._restored and self._restored not in found.record.restores:
             await found.reopen_restored(self._restored)
         return found
@@ -282,12 +290,33 @@ class Engine:
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
             replica.memory.limits = self.page
-        document = Document(stream, replica, self.log, self.clock, limits=self.limits_of(space.record.tenant))
         newest = await self._event_at(stream, replica.revision)
-        document.position = START if newest is None else newest.position
+        position = START if newest is None else newest.position
+        document = self.install(space, record, epoch, replica, position, saved=saved)
+        if epoch == record.current:
+            self.catch_up(space, record)  # what a process that died left to be carried over
+        return document
+
+    def install(
+        self,
+        space: Space,
+        record: DocumentRecord,
+        epoch: int,
+        replica: Replica,
+        position: Position,
+        *,
+        saved: int = 0,
+    ) -> Document:
+        """Let `replica`, which holds the whole stream up to `position`, be the live document from now on."""
+        stream = space.record.document_stream(record, epoch)
+        document = Document(stream, replica, self.log, self.clock, limits=self.limits_of(space.record.tenant))
+        document.position = position
         document.on_lost = self._forget
         document.frozen = space.frozen(record, epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
+        if record.kind is SCENE:
+            carrier = space.carrier(record, epoch)
+            document.on_committed = lambda _: self._carry(carrier)
         self._open[stream] = _Open(document, Pens(document, self.node, space.role), saved)
         return document
 
@@ -330,9 +359,12 @@ class Engine:
         if newest is not None and newest.id != replica.last:  # of a history that was given up
             replica, saved = Replica(record.kind, server), 0
         async for page in self.log.read(stream, after=saved, until=revision):
-            for number, event in enumerate(page):
+            events = size = 0
+            for event in page:
                 replica.replay(event)
-                if number % _SLICE == _SLICE - 1:
+                events, size = events + 1, size + len(event.data["update"])
+                if events >= _SLICE or size >= _SLICE_BYTES:
+                    events = size = 0
                     await asyncio.sleep(0)
         return replica, saved
 
@@ -347,6 +379,21 @@ class Engine:
         kept = self._open.get(stream)
         if kept is not None:
             kept.document.drop(error)
+
+    def _carry(self, carrier: Carrier) -> None:
+        if carrier.is_over:
+            self._start(carrier.follow())
+
+    def catch_up(self, space: Space, record: DocumentRecord) -> None:
+        """Carry over what came late to epochs of the document, in the background."""
+        if self.writable and record.kind is SCENE and record.over:
+            self._start(space.catch_up(record))
+
+    def tell_moved(self, stream: str, successor: str) -> None:
+        """Tell whoever watches the document of `stream` under which name it goes on (D9)."""
+        kept = self._open.get(stream)
+        for subscriber in tuple(kept.document.subscribers) if kept is not None else ():
+            subscriber.moved(successor)
 
     def release(self, document: Document) -> None:
         """Close the document when nobody watches it: whoever opened it in passing need not wait for the sweep."""
@@ -406,10 +453,18 @@ class Engine:
                 _logger.warning("no snapshot of %s: %s", stream, error)
         document.close()
 
-    def _start(self, work: Any) -> None:
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives; it goes on to its end also when whoever waits for it is cancelled."""
+        return await asyncio.shield(self._keep(work))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._keep(work)
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -173,6 +173,14 @@ class DocumentFrozen(MaquetteError):
         self.reason = reason
 
 
+class RewriteRunning(MaquetteError):
+    """The document is being rewritten already (D9): raised to whoever asks for a second rewrite of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"expected {name} to be left alone, it is being rewritten already")
+        self.name = name
+
+
 class DocumentMoved(MaquetteError):
     """The document goes on under another name (D9): raised to whoever comes to, or with, an older epoch."""
 

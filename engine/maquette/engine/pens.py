@@ -21,6 +21,7 @@ import pycrdt
 from maquette.engine.document import Document, Receipt
 from maquette.engine.errors import OpRefused
 from maquette.engine.events import Actor
+from maquette.engine.replica import Late
 from maquette.engine.roles import Role
 from maquette.engine.watching import watch
 
@@ -45,7 +46,13 @@ class Pen:
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=client)
         watch(self, self.doc, lambda pen, event: pen._captured.append(event.update))
 
-    def write(self, actor: Actor, roles: Callable[[], Role], edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
+    def write(
+        self,
+        actor: Actor,
+        roles: Callable[[], Role],
+        edit: Callable[[pycrdt.Doc[Any]], T],
+        late: Late | None = None,
+    ) -> tuple[T, Receipt]:
         """Run `edit` on the replica as one transaction and submit what it did."""
         self.doc.apply_update(self._document.replica.diff(self.doc.get_state()))
         self._captured.clear()
@@ -55,7 +62,10 @@ class Pen:
             receipt = Receipt()
             self._document.settle_after_commit(receipt)
             return result, receipt
-        return result, self._document.submit(actor, roles, self._captured[-1], self._client)
+        update = self._captured[-1]
+        if late is not None:
+            return result, self._document.carry(actor, update, self._client, late)
+        return result, self._document.submit(actor, roles, update, self._client)
 
 
 class Pens:
@@ -77,9 +87,22 @@ class Pens:
         """
         if self._role_of(actor.id, role) is None:
             raise OpRefused([f"expected a member of the space, {actor.id!r} was removed or banned"])
+        return await self._write(actor, lambda: self._role_of(actor.id, role) or Role.VIEWER, edit)
+
+    async def carry(self, actor: Actor, edit: Callable[[pycrdt.Doc[Any]], None], late: Late) -> None:
+        """The same for what `actor` did in the epoch before (D9): what they may do by now is not asked again."""
+        await self._write(actor, lambda: Role.OWNER, edit, late)
+
+    async def _write(
+        self,
+        actor: Actor,
+        roles: Callable[[], Role],
+        edit: Callable[[pycrdt.Doc[Any]], T],
+        late: Late | None = None,
+    ) -> tuple[T, Receipt]:
         key = (actor.id, actor.via or "")
         pen = self._pens.pop(key, None) or Pen(self._document, self._client(key))
-        result, receipt = pen.write(actor, lambda: self._role_of(actor.id, role) or Role.VIEWER, edit)
+        result, receipt = pen.write(actor, roles, edit, late)
         await receipt.wait()
         if receipt.denied is not None:
             raise OpRefused([receipt.denied])

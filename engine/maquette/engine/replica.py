@@ -12,7 +12,7 @@ Rule 4: a refused edit is blanked and deleted, and what it overwrote is written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -73,6 +73,19 @@ Outcome = Nothing | Denied | Hole | Integrated
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """What an op carries over: the event `cause`, which came at `revision` to `epoch` when that was over (D9)."""
+
+    cause: UUID
+    epoch: int
+    revision: int
+
+
+NOTHING_NEW = Integrated(b"\x00\x00", [], (), (), None)
+"""An op that changes nothing: what is left of a late edit when all that it changed has been changed since."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Judged:
     verdicts: Sequence[Verdict]
     admitted: list[Edit]
@@ -91,6 +104,8 @@ class Replica:
         self.revision = 0
         self.last: UUID | None = None
         """The event at `revision`."""
+        self.carried = 0
+        """The last revision of the epoch before that is carried over into this one (D9)."""
         self.size = 0
         """Bytes of the updates that made it; from a snapshot on, of its state then and what came since."""
         self._entry = SendOps(kind.name, kind.writers)
@@ -280,14 +295,15 @@ class Replica:
             self.memory.settle(found, changes, SERVER.id)
         return Integrated(update.encode(), changes, (), (), self.doc.client_id)
 
-    def adopt(self, update: Update) -> Integrated:
-        """Take in, unjudged, content that the server brings into an empty document."""
+    def adopt(self, update: Update, actor: str = SERVER.id) -> Integrated:
+        """Take in, unjudged, content that the server brings into a new document; what it means to be done by somebody,
+        such as a lock, is done by `actor`."""
         with _OR_BROKEN:
             found = self._edits(self.index.writes(update), update).found
             self.memory.learn(found)
             self._apply(update)
             changes = self.memory.describe(found, self)
-            self.memory.settle(found, changes, SERVER.id)
+            self.memory.settle(found, changes, actor)
         return Integrated(update.encode(), changes, (), (), None)
 
     def is_full(self) -> bool:
@@ -347,8 +363,10 @@ class Replica:
 
     # --- telling the log ---------------------------------------------------------------------------------------
 
-    def event(self, actor: Actor, own: int | None, done: Integrated, cause: UUID | None = None) -> NewEvent:
-        """The event that stores what was integrated; `cause` is the event that led to it."""
+    def event(
+        self, actor: Actor, own: int | None, done: Integrated, cause: UUID | None = None, late: Late | None = None
+    ) -> NewEvent:
+        """The event that stores what was integrated; `cause` is the event that led to it, as `late` is."""
         data: dict[str, Any] = {
             "update": done.update,
             "changes": done.changes,
@@ -360,7 +378,17 @@ class Replica:
             data["server"] = done.server
         if done.rules:
             data["reason"] = "; ".join(done.rules)
+        if late is not None:
+            cause, self.carried = late.cause, late.revision
+            data["carried"] = [late.epoch, late.revision]
         return NewEvent("document.refused" if done.rules else "document.edited", actor, data, cause=cause)
+
+    def begin(self, authors: Iterable[tuple[int, str]], carried: int) -> None:
+        """Be an epoch that begins with content of the one before, up to its revision `carried`, under the clients that
+        `authors` names with their actors."""
+        for client, actor in authors:
+            self.claims.announce(client, actor)
+        self.carried = max(self.carried, carried)
 
     # --- replaying -----------------------------------------------------------------------------------------------
 
@@ -371,12 +399,17 @@ class Replica:
             found = self._edits(self.index.writes(update), update).found
             self.memory.learn(found)
             self._apply(update)
-            self.memory.settle(found, event.data["changes"], event.actor.id)
+            begins = event.data.get("begins")
+            actor = event.actor.id if begins is None else begins["locker"]
+            self.memory.settle(found, event.data["changes"], actor)
         server = event.data.get("server")
         if server is not None:
             self.claims.announce(server, SERVER.id)
+        if begins is not None:
+            self.begin(begins["authors"], begins["from"][1])
         clients = [client for client in update.structs if client != server]
         self.claims.bring(clients, event.actor.id, event.data.get("client"))
+        self.carried = event.data.get("carried", (0, self.carried))[1]
         self.revision, self.last = event.revision, event.id
 
 

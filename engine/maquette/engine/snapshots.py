@@ -54,6 +54,7 @@ class SnapshotStore:
                 "index": replica.index.encode(),
                 "claims": replica.claims.to_plain(),
                 "memory": replica.memory.to_plain(),
+                "carried": replica.carried,
             }
         )
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,7 @@ def _revived(kept: dict[str, Any], kind: Kind, server_client: int) -> Replica:
     replica.claims = Claims.from_plain(kept["claims"])
     replica.memory = kind.remembered(kept["memory"])
     replica.revision = kept["revision"]
+    replica.carried = kept.get("carried", 0)  # before rewrites, nothing was
     replica.last = UUID(bytes=kept["event"])
     replica.ready()
     return replica

@@ -8,26 +8,40 @@ Rule 2: the bare name of a document follows its epochs; who comes to an epoch th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import pycrdt
 
+from maquette.engine.carrier import Carrier
 from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import DocumentFrozen, DocumentMoved, InvalidInput, LogError, NotFound, TooManyDocuments
+from maquette.engine.epochs import Beginning, Rewriting
+from maquette.engine.errors import (
+    DocumentFrozen,
+    DocumentMoved,
+    InvalidInput,
+    LogError,
+    NotFound,
+    RewriteRunning,
+    TooManyDocuments,
+)
 from maquette.engine.events import SERVER, Actor, NewEvent
 from maquette.engine.ids import mint
 from maquette.engine.kinds.chat import CHAT, StampCounter
-from maquette.engine.kinds.scene import SceneMemory
+from maquette.engine.kinds.scene import SCENE, SceneMemory
 from maquette.engine.log import EventLog
 from maquette.engine.members import MemberChange
 from maquette.engine.pens import client_id
 from maquette.engine.replica import UNLIMITED, Replica
+from maquette.engine.reports import Progress, quiet
+from maquette.engine.rewrite import beginning_of, rewrite
 from maquette.engine.rewriting import with_fresh_clients
 from maquette.engine.roles import Role
-from maquette.engine.spaces import FIXED, DocumentName, DocumentRecord, SpaceRecord
+from maquette.engine.spaces import FIXED, DocumentName, DocumentRecord, Epoch, SpaceRecord
 from maquette.engine.update import read_update
 from maquette.engine.writers.chat import ChatWriter
 from maquette.engine.writers.scene import SceneWriter
@@ -36,6 +50,7 @@ if TYPE_CHECKING:
     from maquette.engine.engine import Engine
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,16 @@ class Resolved:
         """The name with its epoch, as in `chat@2`."""
         return f"{self.record.name}@{self.epoch}"
 
+    @property
+    def current(self) -> str:
+        """The name of the current epoch."""
+        return f"{self.record.name}@{self.record.current}"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the epoch is over by now, and takes only what comes late. Old pages of a chat take everybody."""
+        return self.record.kind is not CHAT and self.epoch != self.record.current
+
 
 class Space:
     """A collaboration room: its record, and the way to its documents."""
@@ -61,6 +86,10 @@ class Space:
         self.record = record
         self.importing = asyncio.Lock()  # one file at a time: a second import of it must find what the first brought
         self._stamps: StampCounter | None = None
+        self._carriers: WeakValueDictionary[tuple[str, int], Carrier] = WeakValueDictionary()  # they hold the space
+        self._rewriting: set[str] = set()
+        self._finding = asyncio.Lock()
+        self._found = False  # whether it was looked for epochs that nobody told of
         self._lock = asyncio.Lock()
 
     @property
@@ -72,10 +101,13 @@ class Space:
         """What URLs call it."""
         return self.engine.slug_of(self)
 
-    async def resolve(self, name: str, *, create_as: Actor | None = None, most: int | None = None) -> Resolved:
+    async def resolve(
+        self, name: str, *, create_as: Actor | None = None, most: int | None = None, late: bool = False
+    ) -> Resolved:
         """The document called `name`: `chat`, `scene`, `text:NAME`, each with `@epoch` or without.
 
         A text document that is not there is made when `create_as` is somebody; `most`: how many a space may have.
+        `late`: whoever asks may have edits for an epoch that is over (D9).
         Raises NotFound, TooManyDocuments, and DocumentMoved for an old epoch that takes nobody any more.
         """
         wanted = DocumentName.parse(name)
@@ -87,7 +119,7 @@ class Space:
         epoch = record.current if wanted.epoch is None else wanted.epoch
         if not record.has(epoch):
             raise NotFound("document", name)
-        if epoch != record.current and (record.kind is not CHAT or epoch in record.closed):
+        if epoch != record.current and (epoch not in record.over or not (late or record.kind is CHAT)):
             raise DocumentMoved(name, f"{record.name}@{record.current}")
         return Resolved(self, record, epoch, wanted.epoch is None)
 
@@ -218,6 +250,70 @@ class Space:
         frozen = record.frozen.get(epoch)
         return None if frozen is None else DocumentFrozen(f"{record.name}@{epoch}", frozen.before, frozen.reason)
 
+    # --- epochs ----------------------------------------------------------------------------------------------------
+
+    async def rewrite(self, name: str, actor: Actor, *, dry_run: bool = False, progress: Progress = quiet) -> Rewriting:
+        """Let a scene go on in a new epoch that holds what it shows, and nothing of how it came to that (D9).
+
+        Who is on it is told where it goes on; what they bring late is carried over. With `dry_run` nothing is written,
+        and the answer is what would be. Raises InvalidInput for what is no scene, NotFound, DocumentMoved,
+        DocumentFrozen, RewriteRunning, and LogError.
+        """
+        found = await self.resolve(name)
+        if found.record.id in self._rewriting:
+            raise RewriteRunning(found.name)
+        self._rewriting.add(found.record.id)
+        try:
+            return await rewrite(self, found.record, actor, progress, dry_run=dry_run)
+        finally:
+            self._rewriting.discard(found.record.id)
+
+    async def begin(self, record: DocumentRecord, beginning: Beginning) -> None:
+        """Go on in an epoch that a rewrite has begun: the log holds it."""
+        before = record.current
+        async with self._lock:
+            if record.has(beginning.epoch):
+                return
+            record.epochs.append(Epoch(beginning.epoch, frozenset(beginning.clients)))
+            if self.engine.writable:
+                await self._tell_begun(record, beginning)
+        self.engine.tell_moved(self.record.document_stream(record, before), f"{record.name}@{beginning.epoch}")
+        self.engine.catch_up(self, record)
+
+    async def _tell_begun(self, record: DocumentRecord, beginning: Beginning) -> None:
+        try:
+            await self._append([_epoch_opened(record, beginning.epoch, list(beginning.clients), beginning.by)])
+        except LogError as error:
+            _logger.warning("%s@%d has begun, which is told later: %s", record.name, beginning.epoch, error)
+
+    async def find_begun(self) -> None:
+        """Learn of epochs that were begun by a process which died before it could tell so."""
+        async with self._finding:
+            for record in () if self._found else tuple(self.record.documents.values()):
+                while record.kind is SCENE and (beginning := await beginning_of(self, record, record.current + 1)):
+                    await self.begin(record, beginning)
+            self._found = True
+
+    async def carry(self, record: DocumentRecord, epoch: int) -> None:
+        """Return when all that came late to `epoch` by now is in the current one. Raises LogError."""
+        for one in record.over:
+            if one >= epoch:
+                await self.carrier(record, one).carry()
+
+    async def catch_up(self, record: DocumentRecord) -> None:
+        """Carry over, in the background, what an earlier process, or one that could not write, left."""
+        beginning = await beginning_of(self, record, record.current)
+        for epoch, head in beginning.heads.items() if beginning else ():
+            stream = self.record.document_stream(record, epoch)
+            if epoch in record.over and await self.engine.log.revision(stream) > head:
+                await self.carrier(record, epoch).follow()
+
+    def carrier(self, record: DocumentRecord, epoch: int) -> Carrier:
+        """Who carries over what comes late to `epoch`."""
+        carrier = self._carriers.get((record.id, epoch)) or Carrier(self, record, epoch)
+        self._carriers[record.id, epoch] = carrier
+        return carrier
+
     async def reopen_restored(self, mark: str) -> None:
         """Open a new epoch of every document, because the log came out of a backup (rule 4)."""
         async with self._lock:
@@ -278,11 +374,11 @@ class Space:
                 self.record.take(event)
 
 
-def _epoch_opened(record: DocumentRecord, epoch: int, clients: list[int]) -> NewEvent:
+def _epoch_opened(record: DocumentRecord, epoch: int, clients: list[int], actor: Actor = SERVER) -> NewEvent:
     data = {"document": record.id, "kind": record.kind.name, "epoch": epoch, "clients": sorted(clients)}
     if record.name != record.id:
         data["name"] = record.name
-    return NewEvent("document.opened", SERVER, data)
+    return NewEvent("document.opened", actor, data)
 
 
 _NOTHING = b"\x00"  # the state vector of an empty document

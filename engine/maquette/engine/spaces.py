@@ -101,6 +101,15 @@ class DocumentRecord:
     def current(self) -> int:
         return self.epochs[-1].number
 
+    @property
+    def over(self) -> list[int]:
+        """The epochs that are over and still take late edits, the oldest first."""
+        return [one.number for one in self.epochs[:-1] if one.number not in self.closed]
+
+    def behind(self, epoch: int) -> int:
+        """The epoch that followed `epoch`, which is over."""
+        return next(one.number for one in self.epochs if one.number > epoch)
+
     def has(self, epoch: int) -> bool:
         return any(one.number == epoch for one in self.epochs)
 
@@ -165,7 +174,8 @@ class SpaceRecord:
             case "document.opened":
                 name = data.get("name", data["document"])
                 record = self.documents.setdefault(name, DocumentRecord(data["document"], KINDS[data["kind"]], name))
-                record.epochs.append(Epoch(data["epoch"], frozenset(data.get("clients", ()))))
+                if not record.has(data["epoch"]):  # the stream of a rewritten epoch has told it before
+                    record.epochs.append(Epoch(data["epoch"], frozenset(data.get("clients", ()))))
             case "document.closed":
                 self.document(data["document"]).closed[data["epoch"]] = data["reason"]
             case "document.frozen":

@@ -17,7 +17,7 @@ from typing import Any
 from maquette.engine.errors import MalformedFrame
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = 0, 1, 2, 3
-STORED, REFUSED = 100, 101
+STORED, REFUSED, NAMED = 100, 101, 102
 """Our own messages, far from numbers that y-protocols may take: sent only to connections that asked `?acks=1`."""
 STEP1, STEP2, UPDATE = 0, 1, 2
 PERMISSION_DENIED = 0
@@ -94,7 +94,19 @@ class Refused:
     reason: str
 
 
-Message = SyncStep1 | SyncStep2 | SyncUpdate | AwarenessUpdate | QueryAwareness | PermissionDenied | Stored | Refused
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The document's name with its epoch, as in `scene@3`, for connections that asked `?acks=1` (D9).
+
+    A client that was away finds its own epoch under this name when the bare one stands for a newer one.
+    """
+
+    name: str
+
+
+Message = (
+    SyncStep1 | SyncStep2 | SyncUpdate | AwarenessUpdate | QueryAwareness | PermissionDenied | Stored | Refused | Named
+)
 
 
 def varuint(value: int) -> bytes:
@@ -174,6 +186,8 @@ def read_frame(frame: bytes) -> Message:
             message = Stored(cursor.varuint("a number of frames"), cursor.string("a position"))
         case 101:
             message = Refused(cursor.string("a reason"))
+        case 102:
+            message = Named(cursor.string("a name"))
         case _:
             raise MalformedFrame(0, "message type 0 (sync), 1 (awareness), 2 (auth) or 3 (query awareness)", str(kind))
     cursor.end()
@@ -292,3 +306,5 @@ def write_frame(message: Message) -> bytes:
             return bytes((STORED,)) + varuint(frames) + _blob(position.encode())
         case Refused(reason):
             return bytes((REFUSED,)) + _blob(reason.encode())
+        case Named(name):
+            return bytes((NAMED,)) + _blob(name.encode())

@@ -21,6 +21,7 @@ from maquette.engine.update import Update
 
 if TYPE_CHECKING:
     from maquette.engine.document import Receipt
+    from maquette.engine.replica import Late
 
 MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three
 MAX_WAITING_BYTES = 4 << 20
@@ -37,6 +38,7 @@ class Submission:
     own: int | None
     receipt: Receipt
     read: Update | None = None
+    late: Late | None = None
 
 
 class Waiting:

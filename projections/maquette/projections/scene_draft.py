@@ -99,20 +99,20 @@ class Nodes(Items):
 
     def __init__(self, connection: Connection, key: Key, tree: Tree) -> None:
         super().__init__(connection, nodes, key)
-        self._tree = tree
+        self.tree = tree
         self._moved: set[str] = set()
 
     def remove(self, item: str) -> None:
         """Take a node out; its children hang from the root."""
         super().remove(item)
-        self._moved.update(self._tree.remove(item))
+        self._moved.update(self.tree.remove(item))
 
     def write(self) -> None:
         """Bring the table up to what was folded, effective parents included."""
         super().write()
-        moved = [node for node in self._moved - self._changed if node in self._tree]
+        moved = [node for node in self._moved - self._changed if node in self.tree]
         if moved:
-            rows = [{"of": node, "above": self._tree.parent(node)} for node in moved]
+            rows = [{"of": node, "above": self.tree.parent(node)} for node in moved]
             table = nodes.c
             where = table.tenant == self._key["tenant"], table.space == self._key["space"]
             update = nodes.update().where(*where, table.id == bindparam("of"))
@@ -120,12 +120,12 @@ class Nodes(Items):
 
     def _put(self, item: str, fields: Fields) -> None:
         parent, order = place_in(fields)
-        if item not in self._tree or self._tree.written(item) != Place(parent, order):
-            self._moved.update(self._tree.place(item, parent, order))
+        if item not in self.tree or self.tree.written(item) != Place(parent, order):
+            self._moved.update(self.tree.place(item, parent, order))
         super()._put(item, fields)
 
     def _columns(self, item: str, fields: Fields) -> Fields:
-        return node_row(fields) | {"effective_parent": self._tree.parent(item)}
+        return node_row(fields) | {"effective_parent": self.tree.parent(item)}
 
     def _fields(self, row: Row[tuple[Any, ...]]) -> Fields:
         return node_fields(row)
@@ -151,6 +151,12 @@ class SceneDraft:
         row = {"tenant": key[0], "space": key[1], "epoch": epoch, "settings": {}}
         connection.execute(scenes.insert(), row)
         return cls(connection, key, epoch, tree)
+
+    def take_place_of(self, key: Key) -> None:
+        """Let what this draft has written be the scene under `key`, in the place of what was there."""
+        for table in metadata.sorted_tables:
+            self._connection.execute(table.delete().filter_by(tenant=key[0], space=key[1]))
+            self._connection.execute(table.update().filter_by(**self._key).values(space=key[1]))
 
     def set(self, new: object, unset: Sequence[str]) -> None:
         """Set and unset settings of the scene."""

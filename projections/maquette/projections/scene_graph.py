@@ -5,7 +5,9 @@ Rule 1: a scene is `tenant/space`; only the newest epoch of its document is show
 Rule 2: the effective parents are those of `maquette.engine.scene.tree`, a function of the places alone. A tree is kept
         in memory for the scenes in use and made again from the table when it is cold.
 Rule 3: a batch is folded in memory and written at its end: a node that changes often in it is written once.
-Rule 4: a change of what is not there is an error, for it would be lost; removing what is not there is not.
+Rule 4: a rewritten epoch comes in parts. They are folded beside the scene, under a key of their own, and take its place
+        with the last one: nobody is shown a part of a scene.
+Rule 5: a change of what is not there is an error, for it would be lost; removing what is not there is not.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from maquette.engine.events import Event
 from maquette.engine.scene.tree import Tree
 from maquette.projections.changes import DOCUMENT_EVENTS, Change, changes_of
 from maquette.projections.errors import UnreadableEvent
-from maquette.projections.places import Place, place_of
+from maquette.projections.places import place_of
 from maquette.projections.scene_draft import SceneDraft
 from maquette.projections.scene_tables import metadata, nodes, scenes
 
@@ -72,22 +74,35 @@ class SceneGraph:
             place = place_of(event.stream)
             assert place is not None, "expected only events that are wanted"
             epoch = _opened(event) if event.type == "document.opened" else place.epoch
-            draft = self._draft(connection, drafts, place, epoch)
+            part, parts = _part_of(event)
+            key = (place.tenant, place.space)
+            aside = (place.tenant, f"{place.space}@{epoch}")  # ids of spaces have no "@"
+            draft = self._draft(connection, drafts, aside if parts > 1 else key, epoch)
             if event.type in DOCUMENT_EVENTS:
                 changes = changes_of(event, FIELDS)
                 if epoch == draft.epoch:
                     _fold(draft, changes)
+            if part == parts > 1:
+                self._promote(connection, drafts, aside, key)
         for draft in drafts.values():
             draft.write()
         self._trim()
+
+    def _promote(self, connection: Connection, drafts: dict[Key, SceneDraft], aside: Key, key: Key) -> None:
+        """Let the scene that was folded under `aside` be the one under `key`."""
+        draft = drafts.pop(aside)
+        draft.write()
+        drafts.pop(key, None)
+        draft.take_place_of(key)
+        drafts[key] = SceneDraft(connection, key, *self._trees.pop(aside))
+        self._trees[key] = (draft.epoch, draft.nodes.tree)
 
     def forget(self) -> None:
         """Drop the trees."""
         self._trees.clear()
 
-    def _draft(self, connection: Connection, drafts: dict[Key, SceneDraft], place: Place, epoch: int) -> SceneDraft:
+    def _draft(self, connection: Connection, drafts: dict[Key, SceneDraft], key: Key, epoch: int) -> SceneDraft:
         """What this batch makes of a scene, at `epoch` or the newer one that it has."""
-        key = (place.tenant, place.space)
         draft = drafts.get(key)
         if draft is None:
             known, tree = self._tree(connection, key)
@@ -127,6 +142,17 @@ def _opened(event: Event) -> int:
     if not isinstance(epoch, int) or epoch < 1:
         raise UnreadableEvent(f"document.opened: expected an epoch of 1 or more, got {epoch!r:.80}")
     return epoch
+
+
+def _part_of(event: Event) -> tuple[int, int]:
+    """Which part of a rewritten epoch the event is, of how many; (0, 0) for all others."""
+    begins = event.data.get("begins")
+    if begins is None:
+        return 0, 0
+    match begins:
+        case {"part": [int(part), int(parts)]} if 1 <= part <= parts:
+            return part, parts
+    raise UnreadableEvent(f"begins: expected part [n, of how many], got {begins!r:.80}")
 
 
 def _fold(draft: SceneDraft, changes: Sequence[Change]) -> None:

@@ -7,6 +7,8 @@ Rule 4: a hole is asked for once, and not again until something of the connectio
 Rule 5: a reader who is too slow is closed and comes back by a sync; who does not read is not read either; nothing is
         buffered without bound.
 Rule 6: when the document is lost, the connection stays, is not read until the document is back, and then begins anew.
+Rule 7: a connection to an epoch that is over brings what it has, and is told then where the document goes on (D9). Who
+        has nothing of that epoch is told at once.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from maquette.engine.sync import (
     SYNC,
     AwarenessUpdate,
     Message,
+    Named,
     PermissionDenied,
     QueryAwareness,
     Refused,
@@ -74,7 +77,9 @@ class Connection:
         self.told_at = 0.0
         """When it was last sent something, on the loop's clock."""
         self.detached = asyncio.Event()
-        """Set when the document is lost, or the connection closes."""
+        """Set when the document is lost or goes on in another epoch, or the connection closes."""
+        self.updates = 0
+        """How many frames with updates have come."""
         self.seen = -1
         """The revision up to which a lost document had been shown; -1 when none was lost."""
         self._socket = socket
@@ -88,7 +93,10 @@ class Connection:
         self._room = asyncio.Event()
         self._unsettled: dict[int, int] = {}  # number of an update → its bytes
         self._unsettled_bytes = 0
-        self._updates = 0
+        self._settled = asyncio.Event()
+        self._greeted = False
+        self._held = False
+        self._answered = False
         self._denied = False
         self._told_taken = False
         self._denied_for_role = False
@@ -102,13 +110,17 @@ class Connection:
     def attach(self, document: Document) -> None:
         """Begin to show `document`: ask the client for what we lack, and listen."""
         self._document = document
-        self._asked = self._asked_in_vain = False
+        self._asked = self._asked_in_vain = self._answered = self._held = False
         self.detached.clear()
         if self.client is not None:  # what presence announced is not in the log
             document.replica.claims.announce(self.client, self.session.actor.id)
         document.subscribers.add(self)
+        if self._acks is not None:
+            self.deliver(write_frame(Named(self.found.name)))
         self._ask()
         self._room.set()
+        if self.found.is_late:
+            self.detached.set()
 
     def detach(self) -> None:
         """Stop listening; what was submitted goes on its way."""
@@ -121,6 +133,7 @@ class Connection:
         self.closing = self.closing or close
         self._wake.set()
         self._room.set()
+        self._settled.set()
         self.detached.set()
 
     def review(self) -> None:
@@ -164,11 +177,36 @@ class Connection:
         self._unsettled_bytes = 0
         if self._acks is not None:
             self._acks.lose()
+        self._settled.set()
         self.detached.set()
 
     def moved(self, successor: str) -> None:
-        if self.found.alias:
+        if self.found.is_late:
+            self.detached.set()
+        elif self.found.alias:
             self.close(Close.moved(successor))
+
+    # --- leaving an epoch that is over -------------------------------------------------------------------------------
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it shows an epoch that is over (rule 7)."""
+        return self.closing is None and self._document is not None and self.found.is_late
+
+    async def settled(self) -> None:
+        """Return when the client has told what it had, and all that has come by now is on disk; or when it leaves."""
+        until = self.updates
+        while self.is_leaving and not (self._answered and all(number >= until for number in self._unsettled)):
+            self._settled.clear()
+            await self._settled.wait()
+
+    def hold(self) -> None:
+        """Read nothing more until it is told where to go on."""
+        self._held = True
+
+    def leave(self) -> None:
+        """Say where the document goes on."""
+        self.close(Close.moved(self.found.current))
 
     # --- what presence asks (Member) ---------------------------------------------------------------------------------
 
@@ -219,6 +257,7 @@ class Connection:
     def _has_room(self) -> bool:
         return (
             self._document is not None
+            and not self._held
             and self.waiting <= MAX_UNREAD
             and len(self._unsettled) < MAX_UNSETTLED
             and self._unsettled_bytes <= MAX_UNSETTLED_BYTES
@@ -254,14 +293,18 @@ class Connection:
                 self._presence.update(self, states)
             case QueryAwareness():
                 self._presence.tell(self)
-            case PermissionDenied() | Stored() | Refused():
+            case PermissionDenied() | Stored() | Refused() | Named():
                 self.close(Close.malformed("expected a sync or awareness message, got one that servers send"))
 
     def _answer(self, clocks: dict[int, int], document: Document) -> None:
-        index = document.replica.index
-        if any(index.clock(client) == 0 for client in clocks.keys() & self.found.record.before(self.found.epoch)):
-            self.close(Close.moved(self.found.name))
+        index, found = document.replica.index, self.found
+        if any(index.clock(client) == 0 for client in clocks.keys() & found.record.before(found.epoch)):
+            self.leave()
             return
+        if found.is_late and not any(index.clock(client) for client in clocks):
+            self.leave()  # a new joiner: nothing of that epoch
+            return
+        self._greeted = True
         known = {client: min(clock, index.clock(client)) for client, clock in clocks.items() if index.clock(client)}
         self._deliver_after_commit(SyncStep2(document.replica.diff(write_state_vector(known))), document)
 
@@ -282,6 +325,10 @@ class Connection:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def _submit(self, update: bytes, document: Document, *, answer: bool) -> None:
+        if not self._greeted and self.found.epoch > 1:  # it may hold another epoch, and has not said so
+            self.close(Close.malformed("expected sync step 1 first, got an update"))
+            return
+        self._answered = self._answered or answer
         before = document.replica.revision
         receipt = document.submit(self.session.actor, self._role, update, self.client)
         if self._acks is not None:
@@ -300,13 +347,14 @@ class Connection:
         return Role.VIEWER if role is None else role
 
     def _track(self, receipt: Receipt, size: int) -> None:
-        number, denied = self._updates, receipt.denied is not None
-        self._updates += 1
+        number, denied = self.updates, receipt.denied is not None
+        self.updates += 1
 
         def settle(receipt: Receipt) -> None:
             self._unsettled_bytes -= self._unsettled.pop(number, 0)
             self._room.set()
             self._tell(receipt, denied=denied)
+            self._settled.set()
 
         if receipt.settled:
             settle(receipt)
@@ -315,6 +363,7 @@ class Connection:
         if receipt.hole is None:  # what waits for others must not keep them from being heard
             self._unsettled[number] = size
             self._unsettled_bytes += size
+        self._settled.set()
 
     def _tell(self, receipt: Receipt, *, denied: bool) -> None:
         """What became of an update, once it is settled; `denied` when the client knows that already."""

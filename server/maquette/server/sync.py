@@ -50,6 +50,8 @@ RETRY_SECONDS = 1.0  # after a document was lost, before it is opened again
 HOLD_SECONDS = 3.0  # at most, before a connection too many is told so: who comes back at once comes less often
 MAX_HELD = 500  # connections too many that wait for it, some 40 KiB each; more are told at once
 SEND_SECONDS = 0.00006  # that a frame takes for each who hears it
+LEAVE_SECONDS = 30.0  # for a client to bring what it has for an epoch that is over
+LEAVE_ROUNDS = 2  # of carrying over; who edits on without a pause is not read in the last, and brings the rest later
 CLOSE_SECONDS = 5.0  # for a client to read what waits for it and the reason of its end
 _logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Hub:
         self.retry_seconds = RETRY_SECONDS
         self.close_seconds = CLOSE_SECONDS
         self.hold_seconds = HOLD_SECONDS
+        self.leave_seconds = LEAVE_SECONDS
         self._held = 0
         self._ending = asyncio.Event()
         self._authenticator = authenticator
@@ -157,7 +160,7 @@ class Hub:
             _logger.warning("sync: the name of %s could not be stored: %s", session.actor.id, error)
         writer = session.actor if role >= Role.EDITOR else None
         most = self.doorkeeper.table.of(session.tenant).documents_per_space
-        return await space.resolve(document, create_as=writer, most=most)
+        return await space.resolve(document, create_as=writer, most=most, late=True)
 
     def _enter(self, connection: Connection, presence: Presence) -> None:
         self.connections.add(connection)
@@ -233,8 +236,31 @@ class Hub:
                 connection.close(_unavailable(error))
                 return
             await connection.detached.wait()
+            if connection.is_leaving:
+                await self._see_off(connection)
             if connection.closing is None:
                 await self._pause()
+
+    async def _see_off(self, connection: Connection) -> None:
+        """Take what the client has for an epoch that is over, carry it over, and tell where to go on (D9)."""
+        found = connection.found
+        try:
+            async with asyncio.timeout(self.leave_seconds):
+                for left in reversed(range(LEAVE_ROUNDS)):
+                    if left == 0:
+                        connection.hold()
+                    before = connection.updates
+                    await connection.settled()
+                    await found.space.carry(found.record, found.epoch)
+                    if connection.updates == before > 0:
+                        break
+            if connection.is_leaving:
+                connection.leave()
+        except TimeoutError:
+            connection.leave()
+        except MaquetteError as error:
+            _logger.warning("sync: %s cannot be carried over now: %s", found.name, error)
+            connection.close(_unavailable(error))
 
     async def _pause(self) -> None:
         """Wait until the log can write again, and not all at the same moment."""

@@ -6,7 +6,9 @@ Rule 2: `flush` returns when everything that was edited before it is on the serv
 Rule 3: a refused edit is reversed by the server, here too, and `flush` raises it once. An edit that was denied as a
         whole leaves this replica apart from the others': it is thrown away, and `doc` is a fresh one.
 Rule 4: what cannot get better by trying again ends the connection; everything that waits raises it.
-Rule 5: a callback of the application that fails is logged, and disturbs neither the connection nor other callbacks.
+Rule 5: when a scene goes on in another epoch (D9), what was edited here and is not on disk is brought to the old one,
+        which carries it over. Then `doc` is a fresh replica, which takes the place of the old one once it is synced.
+Rule 6: a callback of the application that fails is logged, and disturbs neither the connection nor other callbacks.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ import pycrdt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
+from maquette.client.crossing import Crossing
 from maquette.client.errors import ClientError, Closed, EditRefused, Moved, NotAdmitted
 from maquette.client.presence import RENEW_SECONDS, Presence
+from maquette.engine.kinds.scene import SCENE
 from maquette.engine.sync import (
     AwarenessUpdate,
+    Named,
     PermissionDenied,
     QueryAwareness,
     Refused,
@@ -61,15 +66,18 @@ class RemoteDocument:
         name: str | None = None,
     ) -> None:
         """`url` is the server's, `http://` or `ws://`. `token` signs in; a server with --dev takes a `name` instead."""
+        self.doc: pycrdt.Doc[Any]
         self.presence = Presence(self._send)
         self.on_change: list[Callable[[], None]] = []
         """Called when an edit of somebody else, or the server's reversal of one of ours, has reached the replica."""
         self.on_reset: list[Callable[[], None]] = []
-        """Called when `doc` has become a fresh replica (rule 3)."""
+        """Called when `doc` has become a fresh replica (rules 3 and 5)."""
         self.position: str | None = None
         """The log's position after the newest edit that is known to be stored."""
         self._origin = (url, space, token, name)
-        self._url = _endpoint(url, space, document, name)
+        _endpoint(url, space, document, name)  # what is wrong with the address is raised here
+        self._document = document
+        self._crossing = Crossing(follows=document == SCENE.name)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._random = random.random
         self._socket: ClientConnection | None = None
@@ -81,6 +89,8 @@ class RemoteDocument:
         self._answered = 0  # frames with updates that had been sent when the server's question was answered
         self._synced = False
         self._refusals: list[str] = []
+        self._unsent = False  # whether the replica has edits that no connection was given
+        self._edits = self._safe = 0  # made in this replica; of them known to be stored, as far as all before are
         self._end: ClientError | None = None
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
@@ -141,7 +151,7 @@ class RemoteDocument:
         generation, target = self._generation, self._sent
 
         def done() -> bool:
-            if self._answered == 0:
+            if self._answered == 0 or self._unsent:
                 return False
             return self._stored >= (max(target, self._answered) if generation == self._generation else self._answered)
 
@@ -176,17 +186,29 @@ class RemoteDocument:
     # --- the replica -----------------------------------------------------------------------------------------------
 
     def _fresh(self) -> None:
+        self._show(pycrdt.Doc())
+
+    def _show(self, doc: pycrdt.Doc[Any]) -> None:
         if self._subscription is not None:  # edits of the old replica are nobody's
             self.doc.unobserve(self._subscription)
-        self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
-        self._applying = False
+        self.doc = doc
+        self._applying = self._unsent = False
+        self._edits = self._safe = 0
         self._subscription = self.doc.observe(self._on_update)
 
     def _on_update(self, event: pycrdt.TransactionEvent) -> None:
-        if not self._applying and self._socket is not None and self._answered:
+        if self._applying:
+            return
+        self._edits += 1
+        if self._socket is not None and self._answered and self._crossing.fresh is None:
             self._send_update(write_frame(SyncUpdate(event.update)))
+        else:
+            self._unsent = True
 
     def _apply(self, update: bytes) -> None:
+        if self._crossing.fresh is not None:
+            self._crossing.fresh.apply_update(update)
+            return
         self._applying = True
         try:
             self.doc.apply_update(update)
@@ -194,6 +216,18 @@ class RemoteDocument:
             self._applying = False
         self._applied += 1
         self._call(self.on_change)
+
+    def _arrive(self) -> None:
+        """Both sides hold the same: a fresh replica takes its place (rule 5)."""
+        if self._crossing.fresh is not None:
+            if self._unsent:  # edited while the fresh one was on its way
+                self._crossing.turn_back()
+                raise _Afresh
+            self._show(self._crossing.arrive())
+            self._applied += 1
+            self._call(self.on_reset)
+            self._call(self.on_change)
+        self._synced = True
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in tuple(callbacks):
@@ -226,9 +260,11 @@ class RemoteDocument:
 
     async def _connection(self) -> bool:
         """One connection from its beginning to its end; whether it was of use. What ends all is kept in `_end`."""
+        url, space, _, name = self._origin
+        where = _endpoint(url, space, self._crossing.name or self._document, name)
         try:
             async with connect(
-                self._url,
+                where,
                 additional_headers=self._headers,
                 compression=None,
                 max_size=MAX_FRAME,
@@ -239,9 +275,9 @@ class RemoteDocument:
         except ConnectionClosed as error:
             self._judge_close(error)
         except InvalidStatus as error:
-            self._judge_status(error.response.status_code)
+            self._judge_status(error.response.status_code, where.partition("?")[0])
         except (OSError, InvalidHandshake, InvalidMessage, TimeoutError) as error:
-            _logger.info("no connection to %s: %s", self._url.partition("?")[0], error)
+            _logger.info("no connection to %s: %s", where.partition("?")[0], error)
         except _Afresh:
             pass
         except Exception as error:  # whoever waits must hear of it
@@ -249,8 +285,8 @@ class RemoteDocument:
             self._end = ClientError(f"expected to speak with the server, got {error!r}")
         return self._synced
 
-    def _judge_status(self, status: int) -> None:
-        _logger.info("expected a WebSocket at %s, got HTTP status %d", self._url.partition("?")[0], status)
+    def _judge_status(self, status: int, where: str) -> None:
+        _logger.info("expected a WebSocket at %s, got HTTP status %d", where, status)
         if 400 <= status < 500 and status not in _TRANSIENT_STATUS:
             self._end = NotAdmitted(status, f"expected a WebSocket, got HTTP status {status}")
 
@@ -258,9 +294,17 @@ class RemoteDocument:
         code = error.rcvd.code if error.rcvd is not None else 1006
         reason = error.rcvd.reason if error.rcvd is not None else ""
         if code == 4409:
-            self._end = Moved(code, reason)
+            self._move(code, reason)
         elif code in _FINAL or code == 1009:
             self._end = NotAdmitted(code, reason)
+
+    def _move(self, code: int, successor: str) -> None:
+        if not self._crossing.goes_on:
+            self._end = Moved(code, successor)
+        elif not self._crossing.move(is_stored=self._safe == self._edits, progress=self._stored > 0):
+            _logger.warning("%s goes on as %s, and took nothing that was edited here", self._document, successor)
+            self._refusals.append(f"expected the old epoch to take what was edited here, it goes on as {successor}")
+            self._unsent = False
 
     async def _converse(self, socket: ClientConnection) -> None:
         self._begin(socket)
@@ -281,9 +325,16 @@ class RemoteDocument:
         self._sent = self._stored = self._answered = 0
         self._synced = False
         self._outbox = asyncio.Queue()
-        self.presence.start(self.doc.client_id)
-        self._send(write_frame(SyncStep1(self.doc.get_state())))
+        self._crossing.begin()
+        doc = self._shown_next
+        self.presence.start(doc.client_id)
+        self._send(write_frame(SyncStep1(doc.get_state())))
         self._send(self.presence.frame())
+
+    @property
+    def _shown_next(self) -> pycrdt.Doc[Any]:
+        """The replica that the connection is about."""
+        return self.doc if self._crossing.fresh is None else self._crossing.fresh
 
     async def _read(self, socket: ClientConnection) -> None:
         async for frame in socket:
@@ -302,19 +353,24 @@ class RemoteDocument:
     def _receive(self, frame: bytes) -> None:
         match read_frame(frame):
             case SyncStep1(state_vector):
-                self._send_update(write_frame(SyncStep2(self.doc.get_update(state_vector))))
+                self._send_update(write_frame(SyncStep2(self._shown_next.get_update(state_vector))))
                 self._answered = self._sent
+                self._unsent = self._unsent and self._crossing.fresh is not None
             case SyncStep2(update):
                 self._apply(update)
-                self._synced = True
+                self._arrive()
             case SyncUpdate(update):
                 self._apply(update)
             case AwarenessUpdate(states):
                 self.presence.receive(states)
             case QueryAwareness():
                 self._send(self.presence.frame())
+            case Named(name):
+                self._crossing.named(name)
             case Stored(frames, position):
                 self._stored, self.position = frames, position
+                if frames >= self._sent and not self._unsent:
+                    self._safe = self._edits
             case Refused(reason):
                 _logger.warning("the server refused an edit: %s", reason)
                 self._refusals.append(reason)
@@ -324,6 +380,7 @@ class RemoteDocument:
     def _start_afresh(self, reason: str) -> None:
         _logger.warning("the server denied an edit, this replica begins anew: %s", reason)
         self._refusals.append(reason)
+        self._crossing.forget()
         self._fresh()
         self._call(self.on_reset)
         raise _Afresh
