@@ -343,6 +343,9 @@ def test_g1_the_update_that_hangs_pycrdt_is_a_misfit() -> None:
             plain(ONE, parent=(6, 0)),
             plain(ONE, origin=(6, 1), right=(6, 2)),
         ],
+        [plain(ONE, parent="map", key="k"), plain(ONE, right=(6, 0))],
+        [plain(ONE, parent="map", key="k"), plain(ONE, origin=(6, 0)), plain(ONE, origin=(6, 0), right=(6, 1))],
+        [text("x", parent="text"), text("y", origin=(6, 0), right=(6, 0))],
     ],
 )
 def test_g1_content_that_does_not_fit_its_parent_is_named(structs: list[bytes]) -> None:

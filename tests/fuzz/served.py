@@ -312,8 +312,15 @@ async def _field(folder: Path) -> AsyncIterator[Field]:
         greeting = said.read_text()
         keyring = Keyring.load(folder)
         owner = {"Authorization": f"Bearer {keyring.sign('owner', 'Owner', 'dev', {'*': 'owner'}, lifetime=3_600)}"}
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, headers=owner, timeout=60))
-        yield Field(server, keyring, http)
+        once = httpx.Limits(max_keepalive_connections=0)  # one that was kept may be closed just when it is used again
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=server.url, headers=owner, timeout=60, limits=once)
+        )
+        try:
+            yield Field(server, keyring, http)
+        except Exception as error:
+            error.add_note(f"the server said: {said.read_text().removeprefix(greeting)[-3_000:]!r}")
+            raise
         assert await server.stop() == 0
         assert said.read_text().removeprefix(greeting) == ""
 

@@ -222,7 +222,9 @@ class Index:
         """Why the content of writes does not fit where it lies (rule G1), in words; None when all of it fits.
 
         Text in an array and the like, a parent that is no type, a root that the kind does not have, subdocuments,
-        types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places; and an insertion or deletion
+        types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places; a right neighbour at a map key,
+        or one that is the left one too, which no editor writes: replicas that integrate it in another order come out
+        differently; and an insertion or deletion
         that splits a surrogate pair: Yjs writes U+FFFD for the halves, pycrdt 0.14 keeps the pair and counts one clock
         too many from there on, so that later edits are lost.
         """
@@ -411,6 +413,11 @@ class Index:
         if not held & fitting:
             where = "without a key" if write.key is None else f"at key {write.key!r}"
             return f"expected to lie {where} in {names(fitting)}, got {names(held)}"
+        if struct.right_origin is not None:
+            if key is not None and content not in _GONE:
+                return f"expected a value at key {key!r} to have no right neighbour, got {struct.right_origin}"
+            if struct.origin == struct.right_origin:
+                return f"expected two neighbours, got {struct.origin} on both sides"
         if struct.origin is not None and struct.right_origin is not None:
             right = self._locate(struct.right_origin, reading)
             if right[0] is not None and right != (parent, write.key):
