@@ -133,6 +133,16 @@ def test_every_test_that_the_spec_names_exists() -> None:
     assert missing == [], "expected tests that exist: run `make spec`"
 
 
+def test_the_threat_model_names_each_rule_and_tests_that_exist() -> None:
+    security = rules.SECURITY.read_text()
+    named, exist = rules.named_tests(security), rules.tests_by_rule()
+    missing = [name for rule, names in named.items() for name in names if name not in exist.get(rule, {})]
+    assert missing == []
+    assert [rule for rule, names in named.items() if not names] == []
+    said = {*named, *re.findall(r"^\*\*(\w\d)\*\* ", security, re.MULTILINE)}
+    assert said == set(rules.rules(rules.SPEC.read_text())), "expected every rule, or why it is left out"
+
+
 def test_the_table_of_the_spec_can_be_written_again() -> None:
     spec = "**L1** One.\n\n**L2** Two.\n\n<!-- held by -->\nold\n<!-- end -->\n"
     written = rules.write_table(spec, {"L2": {"test_l2_holds": "tests/test_x.py"}})

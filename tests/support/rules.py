@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPEC = ROOT / "docs" / "spec.md"
+SECURITY = ROOT / "SECURITY.md"
 PLACES = ("tests", "engine", "projections", "server", "clients/python")  # the contract suites are part of the product
 RULE = re.compile(r"^\*\*([LDGPV]\d+)\*\* ", re.MULTILINE)
 TEST = re.compile(r"^ *(?:async )?def (test_(?:([ldgpv]\d+)[a-z]?_)?\w+)\(", re.MULTILINE)
@@ -42,7 +43,7 @@ def tests_by_rule() -> dict[str, dict[str, str]]:
 
 
 def named_tests(spec: str) -> dict[str, list[str]]:
-    """The tests that the table of `spec` names, per rule."""
+    """The tests that the table of `spec` names, per rule: docs/spec.md's, or that of SECURITY.md."""
     [table] = TABLE.findall(spec)
     return {rule: re.findall(r"`(test_\w+)`", cell) for rule, cell in ROW.findall(table)}
 
