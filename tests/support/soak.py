@@ -141,7 +141,8 @@ async def soak(data: Path, documents: int, cycles: int, edits: int) -> AsyncIter
     async with ServerProcess(data, dev=False, idle_seconds=IDLE_SECONDS) as server:
         keyring = Keyring.load(data)
         headers = {"Authorization": f"Bearer {keyring.sign('owner', 'Owner', 'dev', {'*': 'owner'}, lifetime=86_400)}"}
-        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
+        once = httpx.Limits(max_keepalive_connections=0)  # one that was kept may be closed just when it is used again
+        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60, limits=once) as http:
             people = Soak(server, http, keyring, -(-documents // len(KINDS)))
             await people.begin()
             for number in range(cycles):
