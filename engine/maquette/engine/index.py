@@ -224,8 +224,8 @@ class Index:
         Text in an array and the like, a parent that is no type, a root that the kind does not have, subdocuments,
         types nested deeper than MAX_TYPE_DEPTH, neighbours that lie in different places; a right neighbour at a map
         key, or one that is the left one too, which no editor writes: replicas that integrate them in another order come
-        out differently; and an insertion or deletion that splits a surrogate pair: Yjs writes U+FFFD for the halves, pycrdt 0.14 keeps the pair and counts one clock
-        too many from there on, so that later edits are lost.
+        out differently; and an insertion or deletion that splits a surrogate pair: Yjs writes U+FFFD for the halves,
+        pycrdt 0.14 keeps the pair and counts one clock too many from there on, so that later edits are lost.
         """
         reading = self._reading
         if reading is None or reading.writes is not writes:
