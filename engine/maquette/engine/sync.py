@@ -9,7 +9,8 @@ Rule 2: update and awareness payloads are passed on unread; who may act on them 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -24,6 +25,8 @@ PERMISSION_DENIED = 0
 
 MAX_VARUINT = 2**53 - 1  # what JavaScript counts exactly; lib0 refuses more
 MAX_STATES = 10_000  # awareness states in one frame; a bound for reading, the presence rules cap far lower
+MAX_OWN_STATE = 32 << 10  # bytes of JSON that are read: twice what presence shows, whose spelling is never shorter
+FIRST_STATES = 30  # that are read for whoever has not said yet which client it is: what a server sends in one frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,9 @@ class Cursor:
 
     __slots__ = ("data", "offset")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, offset: int = 0) -> None:
         self.data = data
-        self.offset = 0
+        self.offset = offset
 
     def varuint(self, what: str) -> int:
         value, shift = 0, 0
@@ -170,6 +173,19 @@ class Cursor:
 
 def read_frame(frame: bytes) -> Message:
     """The message in `frame`. Raises MalformedFrame, naming the byte, what was expected there and what came."""
+    return _read_frame(frame, read_awareness)
+
+
+def read_sent_frame(frame: bytes, sender: int | None) -> Message:
+    """The same for a server, which passes over what `sender` says of other clients: stock clients repeat all they hear.
+
+    Of awareness, only the newest state of `sender` is read, unless that is too large; before it has said which client
+    it is (None), the first FIRST_STATES of any.
+    """
+    return _read_frame(frame, lambda update: _sent_states(update, sender))
+
+
+def _read_frame(frame: bytes, read_states: Callable[[bytes], tuple[AwarenessState, ...]]) -> Message:
     cursor = Cursor(frame)
     kind = cursor.varuint("a message type")
     message: Message
@@ -177,7 +193,7 @@ def read_frame(frame: bytes) -> Message:
         case 0:
             message = _read_sync(cursor)
         case 1:
-            message = AwarenessUpdate(read_awareness(cursor.blob("an awareness update")))
+            message = AwarenessUpdate(read_states(cursor.blob("an awareness update")))
         case 2:
             message = _read_auth(cursor)
         case 3:
@@ -212,12 +228,51 @@ def _read_auth(cursor: Cursor) -> PermissionDenied:
 def read_awareness(update: bytes) -> tuple[AwarenessState, ...]:
     """The states in an awareness update (y-protocols awareness.js, encodeAwarenessUpdate)."""
     cursor = Cursor(update)
+    states = tuple(_read_state(cursor) for _ in range(_number_of_states(cursor)))
+    cursor.end()
+    return states
+
+
+def _number_of_states(cursor: Cursor) -> int:
     count = cursor.varuint("a number of states")
     if count > MAX_STATES:
         raise MalformedFrame(0, f"at most {MAX_STATES} awareness states", str(count))
-    states = tuple(_read_state(cursor) for _ in range(count))
+    return count
+
+
+_NUMBER = rb"([\x80-\xff]{0,7}[\x00-\x7f])"
+_STATE = re.compile(_NUMBER * 3, re.DOTALL)  # client, clock, length: a tenth of the time that reading them takes
+
+
+def _sent_states(update: bytes, sender: int | None) -> tuple[AwarenessState, ...]:
+    cursor = Cursor(update)
+    own = None if sender is None else varuint(sender)
+    starts = []
+    for _ in range(_number_of_states(cursor)):
+        start = cursor.offset
+        client, size = _pass_over(cursor)
+        if size <= MAX_OWN_STATE and (own is None or client == own):
+            starts.append(start)
     cursor.end()
-    return states
+    return tuple(
+        _read_state(Cursor(update, start)) for start in (starts[:FIRST_STATES] if own is None else starts[-1:])
+    )
+
+
+def _pass_over(cursor: Cursor) -> tuple[bytes, int]:
+    """Go on behind a state; its client, as it is spelled, and its size."""
+    head = _STATE.match(cursor.data, cursor.offset)
+    if head is None:
+        raise MalformedFrame(cursor.offset, "an awareness state", "something else")
+    client, _, length = head.groups()
+    size = length[0] if len(length) == 1 else Cursor(length).varuint("the length of an awareness state")
+    cursor.offset = head.end() + size
+    if cursor.offset > len(cursor.data):
+        raise MalformedFrame(head.end(), f"an awareness state of {size} bytes", "the end of the frame")
+    text = cursor.data[head.end() : cursor.offset].strip()
+    if text != b"null" and (text[:1], text[-1:]) != (b"{", b"}"):
+        raise MalformedFrame(head.end(), "an awareness state that is an object or null", "something else")
+    return client, size
 
 
 def _read_state(cursor: Cursor) -> AwarenessState:
@@ -247,10 +302,27 @@ def _finite(digits: str) -> float:
 
 def read_state_vector(state_vector: bytes) -> dict[int, int]:
     """Client id → next clock. Raises MalformedFrame."""
-    cursor = Cursor(state_vector)
+    numbers: list[int] = []
+    value = shift = 0
+    for byte in state_vector:  # four times as fast as a call for each number, which tens of thousands would need
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            numbers.append(value)
+            value = shift = 0
+        else:
+            shift += 7
+            if shift > 56:
+                break
+    if shift or not numbers or len(numbers) != 1 + 2 * numbers[0] or max(numbers) > MAX_VARUINT:
+        return _read_clocks(Cursor(state_vector))
+    return dict(zip(numbers[1::2], numbers[2::2], strict=True))
+
+
+def _read_clocks(cursor: Cursor) -> dict[int, int]:
+    """The same number by number, which tells where one is wrong."""
     count = cursor.varuint("a number of clients")
-    if count > len(state_vector):  # each client takes two bytes at least
-        raise MalformedFrame(0, f"at most {len(state_vector) // 2} clients in this state vector", str(count))
+    if count > len(cursor.data):  # each client takes two bytes at least
+        raise MalformedFrame(0, f"at most {len(cursor.data) // 2} clients in this state vector", str(count))
     clocks = {cursor.varuint("a client id"): cursor.varuint("a clock") for _ in range(count)}
     cursor.end()
     return clocks
