@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.client.test_remote import events_of, until
+from tests.support.main_job import maquette
 from tests.support.server import LocalServer, ServerProcess, local_server
 
-from maquette.client import EditRefused, Moved, RemoteScene
+from maquette.client import EditRefused, Moved, NotAdmitted, RemoteScene
 from maquette.client.crossing import Crossing
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
@@ -164,3 +165,23 @@ def test_d9_a_client_that_edits_on_while_it_crosses_turns_back_first() -> None:
     crossing.named("scene@3")
     crossing.arrive()
     assert crossing.name == "scene@3"
+
+
+async def test_d9_an_owner_rewrites_through_the_client_and_the_command_line_through_the_server(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path) as server, scene(server, "Ann") as ann:
+        lamp = ann.add(name="lamp")
+        await ann.flush()
+        assert (await ann.rewrite(dry_run=True))["dry_run"]
+        assert (await ann.rewrite())["epoch"] == 2
+        await moved(ann, 2)
+        told = await maquette("rewrite", "demo/scene", "--data", str(tmp_path))
+        assert "scene goes on as scene@3 with 1 nodes" in told
+        await moved(ann, 3)
+        assert ann.nodes().keys() == {lamp}
+
+
+async def test_d9_who_is_no_owner_does_not_rewrite(server: LocalServer) -> None:
+    await server.engine.create_space("dev", "demo", OWNER)
+    async with RemoteScene(server.url, "demo", "scene", token=server.token("eve")) as eve:
+        with pytest.raises(NotAdmitted, match="expected the role owner, got editor"):
+            await eve.rewrite()

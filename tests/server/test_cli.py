@@ -19,7 +19,7 @@ from maquette.server.auth import Authenticator
 from maquette.server.cli import app
 from maquette.server.tokens import Keyring
 
-COMMANDS = ["serve", "token", "spaces", "import", "export", "log", "rebuild", "backup", "doctor"]
+COMMANDS = ["serve", "token", "spaces", "import", "export", "log", "rebuild", "rewrite", "backup", "doctor"]
 CHAT = "".join(json.dumps({"id": f"m{n}", "author": "u1", "sent": n, "body": f"says {n}"}) + "\n" for n in range(3))
 
 Maquette = Callable[..., Result]
@@ -269,6 +269,32 @@ def test_projections_are_built_and_built_anew(filled: Maquette) -> None:
 def test_a_projection_that_is_not_there_is_named(filled: Maquette) -> None:
     result = filled("rebuild", "nonsense")
     assert (result.exit_code, result.stderr) == (2, "maquette: expected an existing projection, got 'nonsense'\n")
+
+
+def test_d9_a_scene_is_rewritten_and_what_that_saves_is_told_before(filled: Maquette) -> None:
+    dry = filled("rewrite", "demo/scene", "--dry-run")
+    assert dry.stdout.startswith("scene would go on as scene@2 with 1 nodes, 1 materials, 0 comments")
+    done = filled("rewrite", "demo/scene")
+    assert done.stdout.startswith("scene goes on as scene@2 with 1 nodes")
+    assert " → " in done.stdout
+    assert "scene@2" in filled("spaces").stdout
+    assert filled("doctor").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ("demo", "expected SPACE/DOCUMENT"),
+        ("demo/chat", "turns its pages by itself"),
+        ("demo/scene@9", "scene@9"),
+        ("none/scene", "'none'"),
+        ("demo/text:none", "text:none"),
+    ],
+)
+def test_d9_a_rewrite_that_cannot_be_says_why(filled: Maquette, document: str, told: str) -> None:
+    result = filled("rewrite", document)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
 
 
 def test_a_backup_is_a_log_that_can_be_read(filled: Maquette, tmp_path: Path) -> None:

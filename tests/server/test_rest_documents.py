@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pycrdt
@@ -73,3 +74,46 @@ async def test_a_text_document_shows_its_roots_as_text(api: Api) -> None:
     await space.write("text:notes", Actor("ann"), Role.EDITOR, write)
     state = await api.done("GET", f"{DOCUMENTS}/text:notes/state")
     assert state["state"] == {"note": "Grüße"}
+
+
+# --- rewriting -----------------------------------------------------------------------------------------------------
+
+
+@on_each_log
+async def test_d9_an_owner_rewrites_a_scene_and_is_told_what_that_saved(api: Api) -> None:
+    made = await api.done("POST", "/spaces/demo/scene/nodes", {"name": "a"})
+    for number in range(10):
+        await api.done("PATCH", f"/spaces/demo/scene/nodes/{made['id']}", {"name": f"a{number}"})
+    dry = await api.done("POST", f"{DOCUMENTS}/scene/rewrite?dry_run=true")
+    assert (dry["epoch"], dry["dry_run"], dry["records"]["nodes"]) == (2, True, 1)
+    assert (await api.done("GET", "/spaces/demo"))["documents"][1]["epoch"] == 1
+    told = await api.done("POST", f"{DOCUMENTS}/scene/rewrite")
+    assert (told["document"], told["epoch"], told["dry_run"]) == ("scene", 2, False)
+    assert told["before"]["clocks"] - told["after"]["clocks"] == 10
+    assert told["before"]["bytes"] > told["after"]["bytes"]
+    assert (await api.done("GET", "/spaces/demo"))["documents"][1]["epoch"] == 2
+    last = await api.done("PATCH", f"/spaces/demo/scene/nodes/{made['id']}", {"name": "b"})
+    read = await api.done("GET", f"/spaces/demo/scene/nodes/{made['id']}?wait={last['position']}")
+    assert read["fields"]["name"] == "b"
+    assert (await api.done("GET", f"/spaces/demo/scene?wait={last['position']}"))["epoch"] == 2
+    assert (await api.done("GET", f"{DOCUMENTS}/scene@1/state"))["revision"] == 11
+
+
+async def test_d9_a_rewrite_that_cannot_be_is_told_why(api: Api) -> None:
+    await api.done("POST", "/spaces/demo/scene/nodes", {"name": "a"})
+    said = await api.refused(403, "POST", f"{DOCUMENTS}/scene/rewrite", role="moderator")
+    assert "expected the role owner" in said["detail"]
+    assert "text:none" in (await api.refused(404, "POST", f"{DOCUMENTS}/text:none/rewrite"))["detail"]
+    assert "pages by itself" in (await api.refused(422, "POST", f"{DOCUMENTS}/chat/rewrite"))["detail"]
+    await api.done("POST", f"{DOCUMENTS}/scene/rewrite")
+    said = await api.refused(409, "POST", f"{DOCUMENTS}/scene@1/rewrite")
+    assert said["successor"] == "scene@2"
+    space = await api.engine.space("t1", "demo")
+    await space.freeze(space.record.documents["scene"], 2, 2, "it hangs")
+    assert (await api.refused(423, "POST", f"{DOCUMENTS}/scene/rewrite"))["reason"] == "it hangs"
+
+
+async def test_d9_a_scene_is_not_rewritten_twice_at_a_time(api: Api) -> None:
+    await api.done("POST", "/spaces/demo/scene/nodes", {"name": "a"})
+    both = await asyncio.gather(*(api.call("POST", f"{DOCUMENTS}/scene/rewrite") for _ in range(2)))
+    assert sorted(response.status_code for response in both) == [200, 409]

@@ -13,6 +13,7 @@ from maquette.server.commands.doctor import doctor
 from maquette.server.commands.log import log
 from maquette.server.commands.members import members
 from maquette.server.commands.rebuild import rebuild
+from maquette.server.commands.rewrite import rewrite
 from maquette.server.commands.serve import serve
 from maquette.server.commands.spaces import spaces
 from maquette.server.commands.token import token
@@ -36,6 +37,7 @@ app.command("import")(import_files)
 app.command("export")(export_file)
 app.command()(log)
 app.command()(rebuild)
+app.command()(rewrite)
 app.command()(backup)
 app.command()(doctor)
 

@@ -33,6 +33,7 @@ from maquette.engine.errors import (
     MaquetteError,
     NotFound,
     OpRefused,
+    RewriteRunning,
     SchemaError,
     WrongRevision,
 )
@@ -84,6 +85,7 @@ TOLD: Sequence[tuple[type[Exception], Told]] = (
     (DocumentMoved, Told(409, "document-moved", ("successor",))),
     (DocumentFrozen, Told(423, "document-frozen", ("before", "reason"))),
     (Conflict, Told(409, "conflict")),
+    (RewriteRunning, Told(409, "conflict")),
     (WrongRevision, Told(409, "conflict")),
     (TooLarge, Told(413, "too-large", ("limit",))),
     (AssetTooLarge, Told(413, "too-large", ("limit",))),

@@ -11,6 +11,7 @@ import pycrdt
 from maquette.client.errors import ClientError, Moved
 from maquette.client.following import TreeFollower
 from maquette.client.remote import RemoteDocument
+from maquette.client.rewriting import rewrite
 from maquette.engine.writers.chat import ChatWriter
 from maquette.engine.writers.scene import SceneWriter
 
@@ -119,6 +120,11 @@ class RemoteScene(_Remote):
     def nodes(self) -> dict[str, dict[str, Any]]:
         """All nodes by id."""
         return self.writer.nodes()
+
+    async def rewrite(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Let the scene go on in a new epoch, as its owner, and go on there; see `rewriting.rewrite`."""
+        url, space, token, name = self._origin
+        return await rewrite(url, space, token=token, name=name, dry_run=dry_run)
 
     def children(self, node: str | None = None) -> Sequence[str]:
         """The effective children of a node, or of the root, in order."""

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
+from maquette.engine.epochs import Rewriting, Weight
 from maquette.engine.errors import InvalidInput, LogHeld, MaquetteError
 from maquette.engine.reports import Progress, Report
 from maquette.server.running import OPERATOR, Running, find
@@ -79,6 +81,12 @@ class Remote:
     async def change_member(self, space: str, method: str, path: str, body: Any = None) -> None:
         """Set, remove, ban or unban a member, as the REST API has it. Raises RemoteRefused."""
         await self._ask(method, f"/v1/spaces/{space}/members/{path}", json=body)
+
+    async def rewrite(self, space: str, document: str, *, dry_run: bool) -> Rewriting:
+        """Rewrite a scene. Raises RemoteError, RemoteRefused."""
+        path = f"/v1/spaces/{quote(space, safe='')}/documents/{quote(document, safe='')}/rewrite"
+        said = (await self._ask("POST", path, params={"dry_run": dry_run})).json()
+        return Rewriting(**{**said, "before": Weight(**said["before"]), "after": Weight(**said["after"])})
 
     async def rebuild(self, name: str) -> None:
         """Build the projection `name` anew."""

@@ -1,18 +1,22 @@
-"""The state of a document over HTTP, now or at any revision of its stream."""
+"""Documents over HTTP: the state now or at any revision of their stream, and the rewriting of scenes."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import pycrdt
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from maquette.engine.errors import NotFound
 from maquette.engine.kinds.kind import plain
 from maquette.engine.replica import Replica
+from maquette.engine.roles import Role
 from maquette.engine.space import Space
 from maquette.engine.spaces import DocumentName, DocumentRecord
+from maquette.server.errors import Forbidden
 from maquette.server.rest.access import Entered
 
 NOTHING = b"\x00"  # the state vector of an empty document
@@ -55,6 +59,49 @@ async def get_state(
         return Response(replica.diff(NOTHING), media_type=UPDATE, headers=headers)
     told = {"document": record.name, "epoch": epoch, "revision": replica.revision, "state": _state(replica)}
     return JSONResponse(told, headers=headers)
+
+
+class WeightOut(BaseModel):
+    """What an epoch carries."""
+
+    bytes: int = Field(description="Of its state, as a joiner gets it.", examples=[12_400])
+    clients: int = Field(description="Client ids that wrote in it.", examples=[3])
+    clocks: int = Field(description="Values ever written in it.", examples=[780])
+
+
+class RewritingOut(BaseModel):
+    """What a rewrite did, or would do."""
+
+    document: str = Field(examples=["scene"])
+    epoch: int = Field(description="The new epoch.", examples=[2])
+    dry_run: bool
+    records: dict[str, int] = Field(examples=[{"nodes": 60, "materials": 4, "comments": 2}])
+    before: WeightOut
+    after: WeightOut
+
+
+@router.post("/{document}/rewrite")
+async def rewrite_document(
+    access: Entered,
+    document: Annotated[str, Path(description="`scene`.", examples=["scene"])],
+    dry_run: Annotated[bool, Query(description="Write nothing, and say what would be saved.")] = False,
+) -> RewritingOut:
+    """Let a scene go on in a new epoch that holds what it shows, and nothing of how it came to that (D9).
+
+    Edits go on meanwhile; what offline clients bring late is carried over. Takes the role owner.
+    """
+    if access.role < Role.OWNER and not access.session.visitor:
+        raise Forbidden(f"rewrite: expected the role owner, got {access.role.name.lower()}")
+    async with access.services.heavy:
+        done = await access.space.rewrite(document, access.actor, dry_run=dry_run)
+    return RewritingOut(
+        document=done.document,
+        epoch=done.epoch,
+        dry_run=done.dry_run,
+        records=dict(done.records),
+        before=WeightOut(**asdict(done.before)),
+        after=WeightOut(**asdict(done.after)),
+    )
 
 
 def _find(space: Space, name: str) -> tuple[DocumentRecord, int]:
