@@ -52,6 +52,7 @@ CONNECTIONS = 8
 FAULTS = (1002, 1005, 1006, 1011)
 """Codes with which no connection may end that the client did not end itself."""
 OPEN = TenantLimits(
+    refused_per_document=10**9,
     accepts_per_actor=10**6, accepts_per_address=10**6, accepts_per_tenant=10**6, frames_per_address=10**6,
     frames_per_space=10**6, frames_per_tenant=10**6, ops_per_address=10**6, ops_per_space=10**6,
     ops_per_tenant=10**6, bytes_per_address=1 << 40, bytes_per_space=1 << 40, bytes_per_tenant=1 << 40,

@@ -121,12 +121,22 @@ class Peer:
 
 
 def open_document(
-    kind: Kind, log: EventLog | None = None, *, limits: Limits = DEFAULT_LIMITS, clock: Callable[[], int] | None = None
+    kind: Kind,
+    log: EventLog | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    clock: Callable[[], int] | None = None,
+    timer: Callable[[], float] | None = None,
 ) -> Document:
-    """A new live document on `log`; its clock ticks once for each op."""
-    ticks = count(1_000)
+    """A new live document on `log`; its clock ticks once for each op, and nobody is refused too often for it."""
+    ticks, hours = count(1_000), count(0, 3_600)
     return Document(
-        STREAM, Replica(kind, SERVER_CLIENT), log or MemoryLog(), clock or (lambda: next(ticks)), limits=limits
+        STREAM,
+        Replica(kind, SERVER_CLIENT),
+        log or MemoryLog(),
+        clock or (lambda: next(ticks)),
+        limits=limits,
+        timer=timer or (lambda: float(next(hours))),
     )
 
 

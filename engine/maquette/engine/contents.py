@@ -45,7 +45,8 @@ TYPE_REFS = frozenset((0, 1, 2, XML_ELEMENT, 4, 6))
 class Limits:
     """The most that one update may bring (rule G2). Exceeding one raises LimitExceeded with its name.
 
-    `document` is another thing: what brings something new to a document that large is denied.
+    `document` and `refused` are other things: what brings something new to a document that large is denied, and so is
+    what is refused for the so-manieth time.
     """
 
     bytes: int = 8 << 20
@@ -64,6 +65,8 @@ class Limits:
     """Bytes of one string or buffer: a large paste. Kinds set tighter limits on what the strings mean."""
     document: int = 64 << 20
     """Bytes of the updates of a document: ten scenes of 10,000 nodes. Opening one takes about 0.2 s per MB."""
+    refused: int = 20
+    """Refused ops of one actor that a document logs at once (`patience`): more than a person sees in a minute."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Protocol
 from uuid import UUID
 
@@ -26,10 +28,11 @@ from maquette.engine.events import SERVER, START, Actor, Position
 from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
+from maquette.engine.patience import Patience
 from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
-from maquette.engine.update import DEFAULT_LIMITS, Limits, read_update
+from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
 
 _logger = logging.getLogger(__name__)
@@ -114,7 +117,10 @@ class Document:
         clock: Callable[[], int],
         *,
         limits: Limits = DEFAULT_LIMITS,
+        patience: Patience | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`patience` is kept by whoever opens the document again; `timer` is its clock, in seconds."""
         self.stream = stream
         self.replica = replica
         self.limits = limits
@@ -129,6 +135,8 @@ class Document:
         self.on_committed: Callable[[Appended], None] | None = None
         self._log = log
         self._clock = clock
+        self._patience = Patience() if patience is None else patience
+        self._timer = timer
         self._pending: deque[_Pending] = deque()
         self._appends: set[asyncio.Future[Appended]] = set()
         self._waiting = Waiting()
@@ -182,6 +190,7 @@ class Document:
             case Nothing():
                 self.settle_after_commit(receipt)
             case Denied():
+                self._count_refusal(op.actor)
                 receipt.denied, receipt.for_role = outcome.reason, outcome.for_role
                 self.settle_after_commit(receipt)
             case Hole():
@@ -190,6 +199,8 @@ class Document:
             case Integrated():
                 receipt.hole = outcome.hole
                 receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
+                if outcome.reasons:
+                    self._count_refusal(op.actor)
                 self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None, late=op.late)
                 self._look_after()
                 if outcome.hole is not None:
@@ -201,7 +212,34 @@ class Document:
             return Nothing() if is_known else Denied(str(self.frozen))
         if op.read is None:
             op.read = read_update(op.data, self.limits)
+        if self._patience.knows(self.stream, op.actor.id):
+            return self._outcome_of_refused(op, op.read)
         return self.replica.admit(Op(op.actor, op.roles(), self._clock()), op.data, op.own, self.limits, op.read)
+
+    # --- patience with those who are refused (G5) --------------------------------------------------------------------
+
+    def _outcome_of_refused(self, op: Submission, read: Update) -> Outcome:
+        """What becomes of an op by somebody who was refused lately: see `patience`."""
+        shut = self.shut(op.actor.id)
+        logs = self._patience.logs(self.stream, op.actor.id, self.limits.refused, self._timer())
+        judged = Op(op.actor, Role.VIEWER if shut else op.roles(), self._clock(), logs)
+        outcome = self.replica.admit(judged, op.data, op.own, self.limits, read)
+        return Denied(shut) if shut is not None and isinstance(outcome, Denied) else outcome
+
+    def shut(self, actor: str) -> str | None:
+        """Why and for how long `actor` may only read after too many refusals; None when it may write."""
+        left = self._patience.shut(self.stream, actor, self._timer())
+        if not left:
+            return None
+        return f"expected fewer edits that are refused, got too many: this actor only reads here for {ceil(left)} s"
+
+    def pause(self, actor: str) -> float:
+        """For how many seconds a connection of `actor` that was just refused something is not read."""
+        return self._patience.pause(self.stream, actor, self.limits.refused, self._timer())
+
+    def _count_refusal(self, actor: Actor) -> None:
+        if self.frozen is None and self.shut(actor.id) is None:  # the one is nobody's fault, the other paid for
+            self._patience.count(self.stream, actor.id, self.limits.refused, self._timer())
 
     def was_not_turned(self) -> None:
         """Nobody could do anything about a full page: the next op tells again that it is full."""

@@ -34,6 +34,7 @@ from maquette.engine.log import EventLog
 from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
+from maquette.engine.patience import Patience
 from maquette.engine.pens import Pens, client_id
 from maquette.engine.replica import Replica
 from maquette.engine.snapshots import SnapshotStore
@@ -100,6 +101,7 @@ class Engine:
         self._used: OrderedDict[tuple[str, str], Space] = OrderedDict()  # the last of them
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Future[Document]] = {}
+        self._patience = Patience()
         self._lost: dict[str, Document] = {}
         self.unopenable: dict[str, str] = {}
         """Streams of documents that somebody asked for and that could not be opened the last time, and why."""
@@ -309,7 +311,8 @@ class Engine:
     ) -> Document:
         """Let `replica`, which holds the whole stream up to `position`, be the live document from now on."""
         stream = space.record.document_stream(record, epoch)
-        document = Document(stream, replica, self.log, self.clock, limits=self.limits_of(space.record.tenant))
+        limits = self.limits_of(space.record.tenant)
+        document = Document(stream, replica, self.log, self.clock, limits=limits, patience=self._patience)
         document.position = position
         document.on_lost = self._forget
         document.frozen = space.frozen(record, epoch)

@@ -238,6 +238,9 @@ class Replica:
         others = self._others(verdicts, update, own) if verdicts else ()
         if others:  # another tab's, who has not come back yet: their owner brings them
             return self._judge(op, cut(update, lambda client: client not in others)[0], own)
+        if verdicts and not op.refusable:
+            told_all = "; ".join(told(verdicts, lambda verdict: verdict.refusal.reason))
+            return Denied(f"expected edits that are not refused again and again, got one more: {told_all}")
         judged = _Judged(verdicts, *(with_inner(verdicts, read.found) if verdicts else (read.found, [])))
         reversal = self._reversal(judged.refused) if verdicts else None
         if reversal is not None and reversal.excess:

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from maquette.engine.engine import Engine
+from maquette.engine.update import Limits
 from maquette.projections.chat_history import ChatHistory
 from maquette.projections.fold import Projection
 from maquette.projections.runner import Runner
@@ -28,7 +29,7 @@ from maquette.server import health, problems
 from maquette.server.allowances import ToldAllowances
 from maquette.server.auth import Authenticator
 from maquette.server.doorkeeper import Doorkeeper
-from maquette.server.limits import DEFAULT_TABLE, LimitTable
+from maquette.server.limits import DEFAULT_TABLE, LimitTable, TenantLimits
 from maquette.server.privacy import PrivateAnswers
 from maquette.server.redaction import keep_tokens_out_of_logs
 from maquette.server.rest import assets, chat, documents, files, members, operations, scene, spaces
@@ -149,7 +150,11 @@ def _app(lifespan: Lifespan, cors: Sequence[str]) -> FastAPI:
 def _serve(
     app: FastAPI, engine: Engine, authenticator: Authenticator, projections: Runner | None, limits: LimitTable
 ) -> None:
-    engine.limits_of = lambda tenant: replace(engine.limits, document=limits.of(tenant).document_bytes)
+    engine.limits_of = lambda tenant: _limits(engine, limits.of(tenant))
     hub = Hub(engine, authenticator, Doorkeeper(limits))
     app.state.maquette = Services(engine, authenticator, hub, projections)
     app.router.routes.insert(0, sync_route(hub))  # before the many of REST, whose matching took a third of a handshake
+
+
+def _limits(engine: Engine, tenant: TenantLimits) -> Limits:
+    return replace(engine.limits, document=tenant.document_bytes, refused=tenant.refused_per_document)

@@ -82,6 +82,8 @@ class Connection:
         """How many frames with updates have come."""
         self.seen = -1
         """The revision up to which a lost document had been shown; -1 when none was lost."""
+        self.pause = 0.0
+        """For how many seconds it should not be read, because of a refusal (G5)."""
         self._socket = socket
         self._presence = presence
         self._acks = Acks() if acks else None
@@ -117,6 +119,9 @@ class Connection:
         document.subscribers.add(self)
         if self._acks is not None:
             self.deliver(write_frame(Named(self.found.name)))
+        shut = document.shut(self.session.actor.id)
+        if shut is not None:
+            self.deliver(write_frame(PermissionDenied(shut)))
         self._ask()
         self._room.set()
         if self.found.is_late:
@@ -338,6 +343,8 @@ class Connection:
         if receipt.error is not None:
             return  # the document is lost; the sync that follows brings the update once more
         self._mind_holes(receipt, answer=answer, integrated=document.replica.revision > before)
+        if receipt.denied is not None or receipt.refused:
+            self.pause = document.pause(self.session.actor.id)
         if receipt.denied is not None:
             self._deny(receipt)  # at once: what comes behind it must not enter
         self._track(receipt, len(update))
@@ -384,8 +391,9 @@ class Connection:
         reason = str(receipt.denied)
         if receipt.for_role and get_running_loop().time() < self._lowered_at + FLIGHT_SECONDS:
             return  # it was on its way when its role was lowered, which it has been told
-        if self._denied:
-            self.close(Close.forbidden(reason))
+        shut = None if self._document is None else self._document.shut(self.session.actor.id)
+        if self._denied or shut is not None:  # that the door is shut, was told when it came
+            self.close(Close.forbidden(shut or reason))
             return
         self._denied, self._denied_for_role = True, receipt.for_role
         self.deliver(write_frame(PermissionDenied(reason)))

@@ -78,6 +78,9 @@ class TenantLimits:
     # Bytes of updates: 200 times a novel, ten scenes of 10,000 nodes. Opening one takes about 0.2 s per MB.
     document_bytes: int = 64 << 20
 
+    # Refused ops of one actor in one document, before it is read more slowly and no longer logged (engine, `patience`).
+    refused_per_document: int = 20
+
 
 DEFAULT_TENANT_LIMITS = TenantLimits()
 _NAMES = frozenset(one.name for one in fields(TenantLimits))

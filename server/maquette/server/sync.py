@@ -223,7 +223,8 @@ class Hub:
             pause = pacer.take(now(), len(frame) + answered, is_op(frame))
             if pacer.is_flood:
                 connection.close(Close.flood(retry_seconds(FLOOD_SECONDS)))
-            elif pause:
+            pause, connection.pause = max(pause, connection.pause), 0.0
+            if pause and connection.closing is None:
                 await asyncio.sleep(pause)  # its frames wait in its own socket
 
     async def _keep(self, connection: Connection) -> None:

@@ -39,6 +39,8 @@ class Op:
     actor: Actor
     roles: Roles
     now: int
+    refusable: bool = True
+    """Whether parts of it may be refused and logged (G5 b); else it is taken whole or denied."""
 
 
 @dataclass(frozen=True, slots=True)
