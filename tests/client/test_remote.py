@@ -17,8 +17,12 @@ from maquette.client import ClientError, Closed, EditRefused, Moved, NotAdmitted
 from maquette.client.remote import RemoteDocument
 from maquette.engine.engine import Engine
 from maquette.engine.events import Event
+from maquette.engine.members import BanMember, SetMember
+from maquette.engine.roles import Role
 from maquette.engine.scene.tree import Tree
 from maquette.engine.update import Limits
+from maquette.server.limits import TenantLimits
+from maquette.server.running import operator
 
 
 @pytest.fixture
@@ -324,3 +328,82 @@ async def test_waits_between_tries_grow_with_jitter() -> None:
             await ann._run()
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
     assert waits[-1] == 15.0
+
+
+async def test_g5_whoever_wrote_is_called_with_the_reason(server: LocalServer) -> None:
+    async with RemoteChat(server.url, "demo", "chat", name="Ann") as ann:
+        reasons: list[str] = []
+        ann.on_refused.append(reasons.append)
+        ann.writer.post("forged", author="somebody")
+        with pytest.raises(EditRefused):
+            await ann.flush()
+        assert len(reasons) == 1
+        assert "message.author: expected" in reasons[0]
+        assert ann.read_only is None
+        assert ann.laid_aside is None
+
+
+async def test_g5a_who_may_not_write_goes_on_as_a_reader_and_keeps_what_did_not_get_through(
+    server: LocalServer,
+) -> None:
+    async with notes(server, "Ann") as ann:
+        ann.insert(0, "text")
+        await ann.flush()
+        async with RemoteText(server.url, "demo", "text:notes", token=server.token("Vic", "viewer")) as viewer:
+            reasons: list[str] = []
+            viewer.on_refused.append(reasons.append)
+            viewer.insert(0, "mine ")
+            with pytest.raises(EditRefused, match="viewer"):
+                await viewer.flush()
+            assert "got viewer" in (viewer.read_only or "")
+            assert reasons == [viewer.read_only]
+            assert viewer.laid_aside is not None
+            assert str(viewer.laid_aside.get("text", type=pycrdt.Text)) == "mine text"
+            ann.insert(4, " on")
+            await until(viewer, lambda: str(viewer) == "text on")
+
+
+async def test_g3_a_client_whose_role_is_lowered_reads_on_with_its_replica_and_writes_when_it_is_raised(
+    server: LocalServer,
+) -> None:
+    async with notes(server, "Ann") as ann, notes(server, "Ben") as ben:
+        told = asyncio.Event()
+        ben.on_refused.append(lambda reason: told.set())
+        ben.insert(0, "b")
+        await ben.flush()
+        replica, space = ben.doc, await server.engine.space("dev", "demo")
+        for role in (Role.VIEWER, Role.EDITOR):
+            await space.change_member(operator(server.engine.node), Role.OWNER, SetMember(ben.actor, role))
+            await told.wait()
+            ann.insert(0, "a")
+            await until(ben, lambda: str(ben).count("a") == (2 if role is Role.EDITOR else 1))  # noqa: B023  (awaited)
+        assert "got viewer" in (ben.read_only or "")
+        ben.insert(0, "c")
+        await ben.flush()
+        assert (ben.doc is replica, ben.read_only, str(ben)) == (True, None, "caab")
+
+
+async def test_g5a_behind_a_shut_door_a_client_reads_on() -> None:
+    async with (
+        local_server(limits=TenantLimits(refused_per_document=2)) as server,  # shut behind the fourth
+        RemoteChat(server.url, "demo", "chat", name="Ann") as ann,
+        RemoteChat(server.url, "demo", "chat", name="Eve") as eve,
+    ):
+        for _ in range(6):
+            eve.writer.post("forged", author="somebody")
+            with pytest.raises(EditRefused):
+                await eve.flush()
+        assert "only reads here for" in (eve.read_only or "")
+        ann.post("hello")
+        await until(eve, lambda: len(eve.messages()) == 1)
+        assert eve.status == "synced"
+
+
+async def test_g3_who_is_banned_is_told_why_and_comes_no_more(server: LocalServer) -> None:
+    async with notes(server, "Ben") as ben:
+        space = await server.engine.space("dev", "demo")
+        await space.change_member(operator(server.engine.node), Role.OWNER, BanMember(ben.actor, None, "spam"))
+        with pytest.raises(NotAdmitted, match="banned: spam") as caught:
+            async for _ in ben.changes():
+                pass
+        assert caught.value.code == 4403

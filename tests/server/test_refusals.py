@@ -48,7 +48,7 @@ async def test_g5_each_refusal_is_read_later_than_the_one_before(server: LocalSe
             before = get_running_loop().time()
             await trip(eve)
             gaps.append(get_running_loop().time() - before)
-    assert gaps[4] > 0.06, gaps  # 0.1 s behind the fourth, but for the way back; none behind the first two
+    assert sum(gaps[3:]) > 0.12, gaps  # 50 and 100 ms behind the third and fourth, but for what has leaked
     assert await refusals(server) == MOST
 
 

@@ -392,7 +392,9 @@ class Connection:
         if receipt.for_role and get_running_loop().time() < self._lowered_at + FLIGHT_SECONDS:
             return  # it was on its way when its role was lowered, which it has been told
         shut = None if self._document is None else self._document.shut(self.session.actor.id)
-        if self._denied or shut is not None:  # that the door is shut, was told when it came
+        if shut is not None:
+            self.deliver(write_frame(PermissionDenied(shut)))  # our clients begin anew, as readers
+        if self._denied or shut is not None:
             self.close(Close.forbidden(shut or reason))
             return
         self._denied, self._denied_for_role = True, receipt.for_role

@@ -4,7 +4,8 @@ Rule 1: edits are made in the replica at once, connected or not; on each connect
         so that nothing is sent twice and nothing is kept in a queue beside the replica.
 Rule 2: `flush` returns when everything that was edited before it is on the server's disk, also across reconnects.
 Rule 3: a refused edit is reversed by the server, here too, and `flush` raises it once. An edit that was denied as a
-        whole leaves this replica apart from the others': it is thrown away, and `doc` is a fresh one.
+        whole leaves this replica apart from the others': it is laid aside, and `doc` is a fresh one with all that the
+        server has stored. Who is told to read only, and has nothing on its way, reads on with the replica it has.
 Rule 4: what cannot get better by trying again ends the connection; everything that waits raises it.
 Rule 5: when a scene goes on in another epoch (D9), what was edited here and is not on disk is brought to the old one,
         which carries it over. Then `doc` is a fresh replica, which takes the place of the old one once it is synced.
@@ -16,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -72,6 +74,12 @@ class RemoteDocument:
         """Called when an edit of somebody else, or the server's reversal of one of ours, has reached the replica."""
         self.on_reset: list[Callable[[], None]] = []
         """Called when `doc` has become a fresh replica (rules 3 and 5)."""
+        self.on_refused: list[Callable[[str], None]] = []
+        """Called with the reason when the server refuses an edit, denies one, or says that we only read (rule 3)."""
+        self.read_only: str | None = None
+        """Why we only read, as the server last said; None again once it takes an edit."""
+        self.laid_aside: pycrdt.Doc[Any] | None = None
+        """The replica before the last denial, to take out of it what did not get through."""
         self.position: str | None = None
         """The log's position after the newest edit that is known to be stored."""
         self._origin = (url, space, token, name)
@@ -87,7 +95,7 @@ class RemoteDocument:
         self._sent = 0
         self._stored = 0
         self._answered = 0  # frames with updates that had been sent when the server's question was answered
-        self._synced = False
+        self._synced = self._taken = self._denied = self._afresh = False  # of this connection
         self._refusals: list[str] = []
         self._unsent = False  # whether the replica has edits that no connection was given
         self._edits = self._safe = 0  # made in this replica; of them known to be stored, as far as all before are
@@ -229,7 +237,7 @@ class RemoteDocument:
             self._call(self.on_change)
         self._synced = True
 
-    def _call(self, callbacks: list[Callable[[], None]]) -> None:
+    def _call(self, callbacks: Sequence[Callable[[], None]]) -> None:
         for callback in tuple(callbacks):
             try:
                 callback()
@@ -283,7 +291,7 @@ class RemoteDocument:
         except Exception as error:  # whoever waits must hear of it
             _logger.exception("the connection failed")
             self._end = ClientError(f"expected to speak with the server, got {error!r}")
-        return self._synced
+        return self._taken or (self._synced and not self._afresh)  # whoever is denied each time comes less often
 
     def _judge_status(self, status: int, where: str) -> None:
         _logger.info("expected a WebSocket at %s, got HTTP status %d", where, status)
@@ -293,7 +301,9 @@ class RemoteDocument:
     def _judge_close(self, error: ConnectionClosed) -> None:
         code = error.rcvd.code if error.rcvd is not None else 1006
         reason = error.rcvd.reason if error.rcvd is not None else ""
-        if code == 4409:
+        if code == 4403 and self._denied:  # it went on with edits that were made before it was told
+            self._start_afresh(reason)
+        elif code == 4409:
             self._move(code, reason)
         elif code in _FINAL or code == 1009:
             self._end = NotAdmitted(code, reason)
@@ -323,7 +333,7 @@ class RemoteDocument:
         self._generation += 1
         self._connections += 1
         self._sent = self._stored = self._answered = 0
-        self._synced = False
+        self._synced = self._taken = self._denied = self._afresh = False
         self._outbox = asyncio.Queue()
         self._crossing.begin()
         doc = self._shown_next
@@ -369,21 +379,37 @@ class RemoteDocument:
                 self._crossing.named(name)
             case Stored(frames, position):
                 self._stored, self.position = frames, position
+                if frames > self._answered > 0:  # more than the answer to a question
+                    self._taken, self.read_only = True, None
                 if frames >= self._sent and not self._unsent:
                     self._safe = self._edits
             case Refused(reason):
                 _logger.warning("the server refused an edit: %s", reason)
                 self._refusals.append(reason)
+                self._call_refused(reason)
             case PermissionDenied(reason):
-                self._start_afresh(reason)
+                self._take_denial(reason)
+
+    def _take_denial(self, reason: str) -> None:
+        self._denied, self.read_only = True, reason
+        if self._sent > self._stored or self._unsent:
+            self._start_afresh(reason)
+            raise _Afresh
+        _logger.warning("the server says that this replica only reads: %s", reason)
+        self._call_refused(reason)
 
     def _start_afresh(self, reason: str) -> None:
         _logger.warning("the server denied an edit, this replica begins anew: %s", reason)
         self._refusals.append(reason)
+        self._afresh = True
         self._crossing.forget()
+        self.laid_aside = self.doc
         self._fresh()
+        self._call_refused(reason)
         self._call(self.on_reset)
-        raise _Afresh
+
+    def _call_refused(self, reason: str) -> None:
+        self._call([partial(callback, reason) for callback in self.on_refused])
 
 
 class _Afresh(Exception):
