@@ -17,6 +17,10 @@ from maquette.server.turns import Party, Turns
 
 NOTES = "demo/text:notes"
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 HURRY = 0.2
 
 
@@ -102,6 +106,30 @@ async def test_who_has_asked_in_time_stays(server: LocalServer) -> None:
             writer.close()
         await ann.write("still here")
         await ben.until_text("still here")
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_who_asked_in_time_and_had_to_wait_stays(server: LocalServer) -> None:
+    turns = slowed(server)
+    reader, writer = await connected(server)
+    writer.write(REQUEST[:5])
+    door = turns.party("", "127.0.0.1", "")
+    while door.used(turns.clock()) <= handshakes.ACCEPT_SECONDS:  # noqa: ASYNC110  (until its first bytes are read)
+        await asyncio.sleep(0)
+    turns.over.add(door)
+    writer.write(b"sync/demo/text:notes?name=Ann HTTP/1.1\r\n" + UPGRADE)
+    await turns.came.wait()
+    turns.over.clear()
+    turns.let()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    ending = asyncio.ensure_future(reader.read())
+    for _ in range(2):
+        another, its_writer = await connected(server)
+        await ended(another)  # for so long that the time of who came before is over
+        its_writer.close()
+    assert not ending.done()
+    writer.close()
+    await ending
 
 
 # --- turns -----------------------------------------------------------------------------------------------------------

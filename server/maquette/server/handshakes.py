@@ -120,6 +120,7 @@ class Door(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with what came."""
+        self._unset_keepalive_if_required()  # also where its turn comes later than uvicorn's 5 s
         if self._reading is None:
             super().data_received(data)
         else:
@@ -133,12 +134,16 @@ class Door(H11Protocol):
             self._reading.end()
         super().connection_lost(exc)
 
+    @property
+    def _awaits_head(self) -> bool:
+        return (
+            self.transport.get_protocol() is self
+            and self.conn.their_state is h11.IDLE
+            and self.timeout_keep_alive_task is None
+        )
+
     def _mind_head(self) -> None:
-        if (
-            self.transport.get_protocol() is not self
-            or self.conn.their_state is not h11.IDLE
-            or self.timeout_keep_alive_task is not None
-        ):
+        if not self._awaits_head:
             self._forget_head()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self._lose_patience)
@@ -152,7 +157,7 @@ class Door(H11Protocol):
         self._deadline = None
         if self._reading is not None and self._reading.is_held:
             self._mind_head()
-        elif not self.transport.is_closing():
+        elif self._awaits_head and not self.transport.is_closing():  # what came late, in its turn, is there by now
             self.transport.close()
 
 
