@@ -203,7 +203,7 @@ def test_an_export_into_what_is_no_folder_says_so_in_plain_words(filled: Maquett
     result = filled("export", "demo", "--to", tmp_path / place)
     assert result.exit_code == 2
     folder, name = (tmp_path / place).parent, Path(place).name
-    assert result.stderr == f"maquette: export: expected an existing folder for {name!r}, got '{folder}'\n"
+    assert result.stderr == f"maquette: export: expected to write {name!r} into an existing folder, got '{folder}'\n"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

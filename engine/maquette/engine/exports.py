@@ -155,7 +155,7 @@ def _reactions(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
 @contextmanager
 def _written(to: Path) -> Iterator[BinaryIO]:
     if not to.parent.is_dir():
-        raise InvalidInput(f"export: expected an existing folder for {to.name!r}, got {str(to.parent)!r}")
+        raise InvalidInput(f"export: expected to write {to.name!r} into an existing folder, got {str(to.parent)!r}")
     try:
         with replacing(to) as file:
             yield file
