@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/gate.py [--profile]
 
 `bare` is pycrdt's `apply_update` without anybody who observes: the yardstick of the run. `judge` is all of
-`Replica.admit` but pycrdt's `apply_update`: reader, index, judgement, what the server adds, changes. `admit` has that
-too, with its observer. `submit` is `Document.submit`: the event and its place in a log in memory besides. Each op is
-measured several times over, each time in a new replica; its fastest counts, so that other work on the machine shows as
-little as possible. Ratios to the yardstick of the same run are what to compare between machines and versions.
+`Replica.admit` but pycrdt's `apply_update`: reader, index, judgement, what the server adds, and `tell`, the changes in
+words. `admit` has `apply_update` too, with its observer. `submit` is `Document.submit`: the event and its place in a
+log in memory besides. Each op is measured several times over, each time in a new replica; its fastest counts, so that
+other work on the machine shows as little as possible. Ratios to the yardstick of the same run are what to compare
+between machines and versions.
 """
 
 from __future__ import annotations
@@ -128,19 +129,29 @@ def bare(before: Sequence[bytes], updates: Sequence[bytes]) -> list[float]:
     return timed(doc.apply_update, updates)
 
 
+def noted(act: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    """`act`, whose every call adds its time."""
+
+    def call(*arguments: object) -> Any:
+        start = perf_counter()
+        try:
+            return act(*arguments)
+        finally:
+            times.append(perf_counter() - start)
+
+    return call
+
+
 class Judged:
-    """A replica that takes updates, and the time that pycrdt needed for each."""
+    """A replica that takes updates, and for each the time that pycrdt needed, and the changes in words."""
 
     def __init__(self, kind: Kind) -> None:
         self.replica = Replica(kind, SERVER_CLIENT)
         self.applying: list[float] = []
-        self._apply = self.replica.doc.apply_update
-        self.replica.doc.apply_update = self._timed  # type: ignore[method-assign]  # pycrdt's share is told apart
-
-    def _timed(self, update: bytes) -> None:
-        start = perf_counter()
-        self._apply(update)
-        self.applying.append(perf_counter() - start)
+        self.telling: list[float] = []
+        doc, memory = self.replica.doc, self.replica.memory
+        doc.apply_update = noted(doc.apply_update, self.applying)  # type: ignore[method-assign]  # told apart
+        memory.describe = noted(memory.describe, self.telling)  # type: ignore[method-assign]  # told apart
 
     def admit(self, update: bytes) -> None:
         done = self.replica.admit(Op(ADA, Role.EDITOR, 1_800_000_000_000), update, CLIENT, DEFAULT_LIMITS)
@@ -148,13 +159,14 @@ class Judged:
             raise SystemExit(f"expected every op to be admitted, got {done}")
 
 
-def admitted(kind: Kind, before: Sequence[bytes], updates: Sequence[bytes]) -> tuple[list[float], list[float]]:
-    """(all of `admit`, without what pycrdt took) for each update."""
+def admitted(kind: Kind, before: Sequence[bytes], updates: Sequence[bytes]) -> tuple[list[float], ...]:
+    """For each update all of `admit`, that without what pycrdt took, and the changes in words alone."""
     judged = Judged(kind)
     timed(judged.admit, before)
     judged.applying.clear()
+    judged.telling.clear()
     whole = timed(judged.admit, updates)
-    return whole, [all_ - pycrdts for all_, pycrdts in zip(whole, judged.applying, strict=True)]
+    return whole, [all_ - pycrdts for all_, pycrdts in zip(whole, judged.applying, strict=True)], judged.telling
 
 
 async def submitted(kind: Kind, before: Sequence[bytes], updates: Sequence[bytes]) -> list[float]:
@@ -173,12 +185,12 @@ async def submitted(kind: Kind, before: Sequence[bytes], updates: Sequence[bytes
 def show(case: Case) -> None:
     before, updates = case.updates()
     yardstick = fastest([bare(before, updates) for _ in range(ROUNDS)])
-    both = [admitted(case.kind, before, updates) for _ in range(ROUNDS)]
-    judge, admit = fastest([judged for _, judged in both]), fastest([whole for whole, _ in both])
+    rounds = [admitted(case.kind, before, updates) for _ in range(ROUNDS)]
+    admit, judge, tell = (fastest(column) for column in zip(*rounds, strict=True))
     submit = fastest([asyncio.run(submitted(case.kind, before, updates)) for _ in range(ROUNDS)])
     size = round(median(map(len, updates)))
     print(
-        f"{case.name:28}{size:>7}{yardstick:>9.1f}{judge:>9.1f}{judge / yardstick:>8.1f}"
+        f"{case.name:28}{size:>7}{yardstick:>9.1f}{judge:>9.1f}{judge / yardstick:>8.1f}{tell:>9.1f}"
         f"{admit:>9.1f}{submit:>9.1f}{submit / yardstick:>8.1f}"
     )
 
@@ -192,7 +204,9 @@ def profile(case: Case) -> None:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'op':28}{'bytes':>7}{'bare µs':>9}{'judge':>9}{'ratio':>8}{'admit':>9}{'submit':>9}{'ratio':>8}")
+    print(
+        f"{'op':28}{'bytes':>7}{'bare µs':>9}{'judge':>9}{'ratio':>8}{'tell':>9}{'admit':>9}{'submit':>9}{'ratio':>8}"
+    )
     for case in CASES:
         show(case)
         if "--profile" in sys.argv:

@@ -196,10 +196,7 @@ class Index:
 
         Raises InvalidInput for an update with a hole.
         """
-        reading = self._read(update)
-        if reading.hole is not None:
-            raise InvalidInput(f"update: expected no holes, got {reading.hole}")
-        return reading.writes
+        return _whole(self._read(update)).writes
 
     def erased(self, update: Update) -> list[Erased]:
         """What the deletions of a trimmed update without holes hit: an entry per run of one kind in one location.
@@ -241,9 +238,9 @@ class Index:
 
     def add(self, update: Update, deletes: bytes | None = None) -> None:
         """Take in a trimmed update without holes, which the replica integrates; `deletes` as for `note_deletes`."""
-        for write in self.writes(update):
-            self._append(write)
         reading = self._read(update)
+        for write in _whole(reading).writes:
+            self._append(write)
         for client, ranges in update.ranges.items():
             self._delete(client, ranges)
         for client, clocks in reading.pairs.items():
@@ -502,3 +499,9 @@ class Index:
         except (zlib.error, ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
             raise InvalidInput(f"index: expected an encoded index, got {error!r}") from error
         return index
+
+
+def _whole(reading: Reading) -> Reading:
+    if reading.hole is not None:
+        raise InvalidInput(f"update: expected no holes, got {reading.hole}")
+    return reading

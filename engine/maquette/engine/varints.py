@@ -23,8 +23,10 @@ MAX_INTEGER = 2**53 - 1
 
 def read_varint(data: bytes, pos: int) -> tuple[int, int]:
     """An unsigned integer: seven bits a byte, lowest first, the top bit says that more follow."""
-    start = pos
     byte = data[pos]
+    if byte < 128:
+        return byte, pos + 1
+    start = pos
     value = byte & 127
     shift = 7
     while byte > 127:
@@ -34,7 +36,7 @@ def read_varint(data: bytes, pos: int) -> tuple[int, int]:
         shift += 7
         if shift > 56:
             raise MalformedUpdate(start, "an integer below 2^53", "a longer one")
-    if value > MAX_INTEGER or (byte == 0 and pos > start):
+    if value > MAX_INTEGER or byte == 0:
         raise MalformedUpdate(
             start, "an integer below 2^53 in its shortest form", f"{value} in {pos + 1 - start} bytes"
         )

@@ -346,9 +346,10 @@ class ChatMemory:
     def element(self, array: Any, type_id: Id) -> int | None:
         """Near where it was inserted: concurrent inserts move it by a few places."""
         message = self.messages.get(type_id)
-        if message is None or not len(array):
+        length = len(array)
+        if message is None or not length:
             return None
-        for index in _outwards(min(message.hint, len(array) - 1), len(array)):
+        for index in _outwards(min(message.hint, length - 1), length):
             if array[index].get("id") == message.id:
                 return index
         return None
