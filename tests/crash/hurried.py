@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.crash import faults
 
-from maquette.engine import engine
+from maquette.engine import engine, keeping
 from maquette.engine.engine import Engine
 from maquette.engine.kinds.chat import PageLimits
 from maquette.engine.logs import writer
@@ -38,9 +38,9 @@ OFTEN = (
 SELDOM = (
     "maquette.engine.logs.sqlite:checked_head",
     "maquette.engine.logs.writer:Writer._fold",
-    "maquette.engine.snapshots:SnapshotStore.save",
-    "maquette.engine.snapshots:write_atomically",
-    "maquette.engine.snapshots:SnapshotStore.load",
+    "maquette.engine.folds:Folds._run",
+    "maquette.engine.snapshots:SnapshotStore.accept",
+    "maquette.engine.snapshots:SnapshotStore.read",
     "maquette.engine.space:_epoch_opened",
     "maquette.engine.assets:AssetStore._settle",
     "maquette.projections.builds:Builds.swap",
@@ -53,7 +53,7 @@ SELDOM = (
 def hurry() -> None:
     """Make the numbers small."""
     engine.IDLE_SECONDS = 0.1
-    engine.SNAPSHOT_AFTER = 10
+    keeping.AFTER, keeping.EVERY = 10, 40
     writer.FOLD_PAGES = 60
     writer.PROBE_SECONDS = 0.1
     _defaults(Engine.__init__)["page"] = PageLimits(messages=50)

@@ -162,6 +162,7 @@ async def test_g3_locks_are_the_same_after_a_replay_and_out_of_a_snapshot(tmp_pa
     memory = document.replica.memory
     stored_memory = remembered(msgpack.unpackb(msgpack.packb(memory.to_plain())))
     SnapshotStore(tmp_path).save(document.stream, document.replica)
+    SnapshotStore(tmp_path).accept(document.stream)
     loaded = SnapshotStore(tmp_path).load(document.stream, SCENE, 1, document.replica.revision).memory
     for one in (memory, rebuilt, stored_memory, loaded):
         assert isinstance(one, SceneMemory)

@@ -298,7 +298,9 @@ async def test_d9_snapshots_of_the_new_epoch_know_what_was_carried(tmp_path: Pat
     space = await furnished(await demo(engine_on(log, tmp_path)))
     await space.rewrite("scene", OWNER)
     live = await space.open("scene")
-    space.engine._snapshots.save(live.stream, live.replica)
+    store = SnapshotStore(tmp_path)
+    store.save(live.stream, live.replica)
+    store.accept(live.stream)
     loaded = await (await engine_on(log, tmp_path).space("t", "demo")).open("scene")
     assert loaded.replica.carried == 24
     assert items(loaded.replica) == items(live.replica)

@@ -12,7 +12,8 @@ from tests.support.peer import Peer, peer
 from tests.support.server import LocalServer, local_server
 
 from maquette.engine.roles import Role
-from maquette.engine.sync import AwarenessState, AwarenessUpdate, PermissionDenied
+from maquette.engine.sync import AwarenessState, AwarenessUpdate, PermissionDenied, SyncStep1
+from maquette.engine.trials import DIRECT_BYTES
 from maquette.server.presence import MAX_STATES, TICK_SECONDS
 
 NOTES = "demo/text:notes"
@@ -90,3 +91,23 @@ async def test_p3_what_one_frame_does_not_take_follows_by_itself(
         watcher = crowd[0]
         async with asyncio.timeout(10):
             await watcher.until(lambda: all(sees(watcher, one.doc.client_id, 1) for one in crowd))
+
+
+async def test_g2_what_comes_behind_a_large_update_waits_for_it_and_nothing_is_asked_for(server: LocalServer) -> None:
+    async with peer(server.url, NOTES, name="Ann") as ann, peer(server.url, NOTES, name="Ben") as ben:
+        asked = sum(isinstance(message, SyncStep1) for message in ann.seen)
+        await ann.write("x" * 3 * DIRECT_BYTES)
+        for word in ("one", "two", "three"):
+            await ann.write(word)
+        await ben.until(lambda: "three" in str(ben.text))
+        assert len(str(ben.text)) == 3 * DIRECT_BYTES + len("onetwothree")
+        assert sum(isinstance(message, SyncStep1) for message in ann.seen) == asked
+        assert not any(isinstance(message, PermissionDenied) for message in ann.seen)
+
+
+async def test_g5_a_large_update_that_is_denied_is_told_before_anything_behind_it_is_read(server: LocalServer) -> None:
+    async with peer(server.url, NOTES, name="Ann") as ann:
+        [connection] = server.hub.connections
+        connection.session = replace(connection.session, roles={"*": Role.VIEWER})
+        await ann.write("x" * 3 * DIRECT_BYTES)
+        assert "got viewer" in (await ann.expect(PermissionDenied)).reason

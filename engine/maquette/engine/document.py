@@ -8,7 +8,8 @@ Rule 2: everything computed from the replica leaves through `after_commit`: afte
 Rule 3: when a commit fails, the replica is gone, and with it all that waited; subscribers are told to begin again.
 Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3). Its
         beginning, up to the hole, is integrated at once: others' ops may wait for just that.
-Rule 5: a subscriber that fails does not keep the others from being told.
+Rule 5: a large update is tried elsewhere first, and enters in pieces, between which others have their turn (`trials`).
+Rule 6: a subscriber that fails does not keep the others from being told.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Protocol
 from uuid import UUID
@@ -32,8 +33,10 @@ from maquette.engine.patience import Patience
 from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
+from maquette.engine.trials import Tried, is_large
 from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
+from maquette.engine.workers import JobFailed, NoWorker
 
 _logger = logging.getLogger(__name__)
 
@@ -70,6 +73,15 @@ class Receipt:
     hole: Hole | None = None
     error: MaquetteError | None = None
     on_settled: Callable[[Receipt], None] | None = None
+    on_trial: bool = False
+    """Nothing is known of it yet, because it is large: `on_judged` is called when the rest of this says more."""
+    on_judged: Callable[[Receipt], None] | None = None
+
+    def judged(self) -> None:
+        self.on_trial = False
+        if self.on_judged is not None:
+            tell, self.on_judged = self.on_judged, None
+            tell(self)
 
     def settle(self, position: Position = START) -> None:
         self.settled, self.position = True, position
@@ -141,6 +153,9 @@ class Document:
         self._appends: set[asyncio.Future[Appended]] = set()
         self._waiting = Waiting()
         self._told_full = False
+        self.on_large: Callable[[Document, bytes, Actor, int | None], Awaitable[Tried]] | None = None
+        """Tries a large update; without it, everything is judged here and at once."""
+        self._trials: set[asyncio.Task[None]] = set()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -173,9 +188,22 @@ class Document:
         return receipt
 
     def _judge(self, op: Submission) -> None:
+        if self._is_large(op):
+            self._try(op)
+            return
         self._take(op)
+        self._take_ready()
+
+    def _is_large(self, op: Submission) -> bool:
+        """What is carried over is one event, whatever its size, and was judged before (D9)."""
+        return self.on_large is not None and op.late is None and not op.is_tried and is_large(op.data)
+
+    def _take_ready(self) -> None:
         while self.error is None and (ready := self._waiting.next_ready(self.replica.index)) is not None:
-            self._take(ready)
+            if self._is_large(ready):
+                self._try(ready)
+            else:
+                self._take(ready)
 
     def _take(self, op: Submission) -> None:
         receipt = op.receipt
@@ -190,7 +218,7 @@ class Document:
             case Nothing():
                 self.settle_after_commit(receipt)
             case Denied():
-                self._count_refusal(op.actor)
+                self._count_refusal(op)
                 receipt.denied, receipt.for_role = outcome.reason, outcome.for_role
                 self.settle_after_commit(receipt)
             case Hole():
@@ -200,7 +228,7 @@ class Document:
                 receipt.hole = outcome.hole
                 receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
                 if outcome.reasons:
-                    self._count_refusal(op.actor)
+                    self._count_refusal(op)
                 self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None, late=op.late)
                 self._look_after()
                 if outcome.hole is not None:
@@ -237,9 +265,10 @@ class Document:
         """For how many seconds a connection of `actor` that was just refused something is not read."""
         return self._patience.pause(self.stream, actor, self.limits.refused, self._timer())
 
-    def _count_refusal(self, actor: Actor) -> None:
-        if self.frozen is None and self.shut(actor.id) is None:  # the one is nobody's fault, the other paid for
-            self._patience.count(self.stream, actor.id, self.limits.refused, self._timer())
+    def _count_refusal(self, op: Submission) -> None:
+        if op.is_counted or self.frozen is not None or self.shut(op.actor.id) is not None:
+            return  # one op counts once; the others are nobody's fault, or paid for
+        self._patience.count(self.stream, op.actor.id, self.limits.refused, self._timer())
 
     def was_not_turned(self) -> None:
         """Nobody could do anything about a full page: the next op tells again that it is full."""
@@ -289,6 +318,82 @@ class Document:
         if not self._told_full and self.on_full is not None and self.replica.is_full():
             self._told_full = True
             self.on_full()
+
+    # --- large updates -----------------------------------------------------------------------------------------------
+
+    def _try(self, op: Submission) -> None:
+        closed = str(self.frozen) if self.frozen is not None else self.shut(op.actor.id)
+        if closed is not None:
+            op.receipt.denied = closed
+            self.settle_after_commit(op.receipt)
+            return
+        op.receipt.on_trial = True
+        trial = asyncio.ensure_future(self._tried(op))
+        self._trials.add(trial)
+        trial.add_done_callback(self._trials.discard)
+
+    async def _tried(self, op: Submission) -> None:
+        assert self.on_large is not None
+        try:
+            found = await self.on_large(self, op.data, op.actor, op.own)
+        except JobFailed as error:
+            found = Tried(f"expected an update that can be read, the one who tried {error.what}", [])
+            if not error.is_fatal:
+                found = self._untried(op, error)
+        except NoWorker as error:
+            found = self._untried(op, error)
+        if self.error is None and found.denied is None:
+            await self._take_pieces(op, found)
+        elif self.error is None:
+            self._count_refusal(op)
+            op.receipt.denied = found.denied
+            self.settle_after_commit(op.receipt)
+        else:
+            op.receipt.fail(self.error)
+        op.receipt.judged()
+
+    def _untried(self, op: Submission, error: MaquetteError) -> Tried:
+        _logger.warning("document %s: a large update is judged untried: %s", self.stream, error)
+        return Tried(None, [op.data])
+
+    async def _take_pieces(self, op: Submission, found: Tried) -> None:
+        parts: list[Receipt] = []
+        for piece in found.pieces:
+            part = Receipt()
+            parts.append(part)
+            refused = any(one.refused for one in parts)
+            self._judge(Submission(op.actor, op.roles, piece, op.own, part, is_tried=True, is_counted=refused))
+            if self.error is not None or part.denied is not None:
+                break
+            await asyncio.sleep(0)
+        receipt = op.receipt
+        receipt.refused = tuple(dict.fromkeys(reason for part in parts for reason in part.refused))
+        if parts:
+            receipt.denied, receipt.for_role = parts[-1].denied, parts[-1].for_role
+        receipt.hole = next((part.hole for part in parts if part.hole is not None and not part.settled), found.hole)
+        if found.rest is not None and receipt.denied is None and self.error is None:
+            self._wait(replace(op, data=found.rest, read=None))
+            self._take_ready()
+        else:
+            await self._settle_with(receipt, parts)
+
+    async def _settle_with(self, receipt: Receipt, parts: list[Receipt]) -> None:
+        """Settle behind all parts; one waits longer when what it builds on was lost meanwhile (D3)."""
+        waiting = [part for part in parts if part.hole is not None and not part.settled]
+        if waiting:
+            receipt.judged()
+        try:
+            for part in waiting:
+                await part.wait()
+        except MaquetteError as error:
+            receipt.fail(error)
+            return
+        self.settle_after_commit(receipt)
+
+    async def tried(self, timeout: float) -> None:  # noqa: ASYNC109  (what is left goes on)
+        """Wait until no large update is being tried or taken, at most `timeout` seconds."""
+        if self._trials:
+            await asyncio.wait(self._trials, timeout=timeout)
 
     # --- waiting for holes -------------------------------------------------------------------------------------------
 
@@ -385,4 +490,4 @@ class Document:
     @property
     def is_idle(self) -> bool:
         """Nobody watches, nothing is on its way. What waits for a hole is sent again by whoever it came from."""
-        return not self.subscribers and not self._pending
+        return not self.subscribers and not self._pending and not self._trials

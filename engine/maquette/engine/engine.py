@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,30 +26,35 @@ from maquette.engine.assets import Assets, AssetStore, MemoryAssets
 from maquette.engine.carrier import Carrier
 from maquette.engine.document import Document, Receipt
 from maquette.engine.errors import InvalidInput, LogError, MaquetteError, NotFound
-from maquette.engine.events import SERVER, START, Actor, Event, NewEvent, Position
+from maquette.engine.events import SERVER, START, Actor, NewEvent, Position
 from maquette.engine.files import write_atomically
+from maquette.engine.folds import Folds, Poisoned
 from maquette.engine.ids import mint
+from maquette.engine.keeping import CLOSE_SECONDS, Keeper
 from maquette.engine.kinds.chat import DEFAULT_PAGE, ChatMemory, PageLimits
 from maquette.engine.kinds.scene import SCENE
 from maquette.engine.log import EventLog
 from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
+from maquette.engine.opening import Opener
 from maquette.engine.patience import Patience
 from maquette.engine.pens import Pens, client_id
 from maquette.engine.replica import Replica
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
+from maquette.engine.trials import Trials
+from maquette.engine.trimming import give_back
 from maquette.engine.update import DEFAULT_LIMITS, Limits
+from maquette.engine.workers import Workers
 
 T = TypeVar("T")
 
 IDLE_SECONDS = 60.0  # how long an unwatched document stays open: a reload or a lost connection comes back sooner
 KEPT_SPACES = 500  # that nobody uses at the moment: reading one again costs a query, keeping one some KB
-SNAPSHOT_AFTER = 200  # events; replaying fewer costs less than a file
-_SLICE = 100  # events replayed before others get the loop
-_SLICE_BYTES = 16 << 10  # or so many bytes of updates: an event of a rewritten scene has many records
+SETTLE_SECONDS = 10.0  # for large updates that a worker reads when everybody goes
+TRIM_SECONDS = 3.0  # between an eviction and giving memory back: many are evicted in one sweep
 _logger = logging.getLogger(__name__)
 
 
@@ -61,7 +67,6 @@ def now_ms() -> int:
 class _Open:
     document: Document
     pens: Pens
-    saved: int
     idle_since: float | None = None
 
 
@@ -91,7 +96,14 @@ class Engine:
         """What a tenant's documents take, asked when one is opened."""
         self.on_member: list[Callable[[Space, str], None]] = []
         """Called with a space and an actor whose role there may be another now, once that is on disk."""
-        self._snapshots = snapshots
+        self.workers = Workers()
+        """Where what is large is read first."""
+        self._opener = Opener(log, snapshots)
+        folder = log.folder if isinstance(log, SqliteLog) and log.is_writer and snapshots.folder is not None else None
+        self.keeper = Keeper(None if folder is None else Folds(folder, snapshots, self.workers))
+        """Of the snapshots."""
+        self._trials = Trials(self.workers, folder, snapshots)
+        self._trimming: asyncio.TimerHandle | None = None
         self.node = node
         self._restored = restored
         self._tenants: dict[str, TenantRecord] = {}
@@ -124,13 +136,15 @@ class Engine:
             raise InvalidInput(f"log: expected 'memory:', 'sqlite:FOLDER' or a folder, got {text!r}")
         folder = Path(rest.removeprefix("//") if scheme == "sqlite" and rest else text)
         log = await SqliteLog.open(folder, accept_loss=accept_loss)
+        snapshots = SnapshotStore(folder / "snapshots")
+        snapshots.clean()
         mark = restored_mark(folder)
         assets = AssetStore(folder / "assets")
         assets.sweep()  # the log is ours alone (L5), and so are its assets
         return cls(
             log,
             assets,
-            SnapshotStore(folder / "snapshots"),
+            snapshots,
             node=_node_secret(folder, mark),
             restored=mark,
             limits=limits,
@@ -165,11 +179,17 @@ class Engine:
         await self.settle()
         for stream in tuple(self._open):
             self._evict(stream)
+        await self.keeper.settled(CLOSE_SECONDS)
+        await self.workers.close()
+        await self.keeper.settled()
+        if self._trimming is not None:
+            self._trimming.cancel()
         await self.log.close()
 
     async def settle(self) -> None:
         """Wait until everything submitted so far is on disk, or its document lost."""
         for kept in tuple(self._open.values()):
+            await kept.document.tried(SETTLE_SECONDS)
             receipt = Receipt()
             kept.document.settle_after_commit(receipt)
             try:
@@ -286,15 +306,26 @@ class Engine:
         if stream in self._lost:  # what it had on its way may still be stored: not before that is its stream complete
             await self._lost.pop(stream).drained()
         most = _shown(record, epoch)
-        replica, saved = await self._replayed(stream, record, most=most)
+        server = client_id(self.node, stream, SERVER.id)
+        until = await self._end(stream, None, most)
+        try:
+            opened = await self._opener.open(
+                stream, record.kind, server, until, lambda: self.keeper.shorten(stream, record.kind, server, until)
+            )
+        except Poisoned as error:  # nobody who serves reads it; before that revision it is shown (G4)
+            await space.freeze(record, epoch, error.revision, error.what)
+            return await self._opened(space, record, epoch, stream)
         if most != _shown(record, epoch):  # frozen, or thawed, meanwhile
             return await self._opened(space, record, epoch, stream)
+        replica = opened.replica
         if isinstance(replica.memory, ChatMemory):
             replica.memory.stamps = await space.stamps()
             replica.memory.limits = self.page
-        newest = await self._event_at(stream, replica.revision)
+        newest = await self._opener.event_at(stream, replica.revision)
         position = START if newest is None else newest.position
-        document = self.install(space, record, epoch, replica, position, saved=saved)
+        document = self.install(
+            space, record, epoch, replica, position, saved=opened.saved, saved_size=opened.saved_size
+        )
         if epoch == record.current:
             self.catch_up(space, record)  # what a process that died left to be carried over
         return document
@@ -308,19 +339,26 @@ class Engine:
         position: Position,
         *,
         saved: int = 0,
+        saved_size: int = 0,
     ) -> Document:
-        """Let `replica`, which holds the whole stream up to `position`, be the live document from now on."""
+        """Let `replica`, which holds the whole stream up to `position`, be the live document from now on.
+
+        Its newest snapshot is of the revision `saved`, and has a state of `saved_size` bytes.
+        """
         stream = space.record.document_stream(record, epoch)
+        server = replica.doc.client_id
         limits = self.limits_of(space.record.tenant)
         document = Document(stream, replica, self.log, self.clock, limits=limits, patience=self._patience)
         document.position = position
         document.on_lost = self._forget
+        document.on_large = partial(self._trials.run, server)
         document.frozen = space.frozen(record, epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
         if record.kind is SCENE:
             carrier = space.carrier(record, epoch)
             document.on_committed = lambda _: self._carry(carrier)
-        self._open[stream] = _Open(document, Pens(document, self.node, space.role), saved)
+        self._open[stream] = _Open(document, Pens(document, self.node, space.role))
+        self.keeper.watch(document, server, saved, saved_size)
         return document
 
     async def _turn(self, space: Space, record: DocumentRecord, epoch: int, document: Document) -> None:
@@ -340,42 +378,16 @@ class Engine:
         frozen = space.frozen(record, epoch)
         if frozen is not None and revision is not None and revision >= frozen.before:
             raise frozen
-        replica, _ = await self._replayed(space.record.document_stream(record, epoch), record, revision, most)
-        return replica
+        stream = space.record.document_stream(record, epoch)
+        until = await self._end(stream, revision, most)
+        return (await self._opener.open(stream, record.kind, client_id(self.node, stream, SERVER.id), until)).replica
 
-    async def _replayed(
-        self, stream: str, record: DocumentRecord, revision: int | None = None, most: int | None = None
-    ) -> tuple[Replica, int]:
-        """The replica at `revision`, or at the end of its stream or `most`, and the revision of the snapshot that it
-        began with."""
+    async def _end(self, stream: str, revision: int | None, most: int | None) -> int:
+        """The revision that is asked for, or the end of the stream, or `most`."""
         head = await self.log.revision(stream)
-        if revision is None and most is not None and most < head:
-            revision = most
-        if revision is not None:
-            if not 0 <= revision <= head:
-                raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
-            head = revision
-        server = client_id(self.node, stream, SERVER.id)
-        replica = self._snapshots.load(stream, record.kind, server, head)
-        saved = replica.revision
-        newest = await self._event_at(stream, saved)
-        if newest is not None and newest.id != replica.last:  # of a history that was given up
-            replica, saved = Replica(record.kind, server), 0
-        async for page in self.log.read(stream, after=saved, until=revision):
-            events = size = 0
-            for event in page:
-                replica.replay(event)
-                events, size = events + 1, size + len(event.data["update"])
-                if events >= _SLICE or size >= _SLICE_BYTES:
-                    events = size = 0
-                    await asyncio.sleep(0)
-        return replica, saved
-
-    async def _event_at(self, stream: str, revision: int) -> Event | None:
-        if revision > 0:
-            async for page in self.log.read(stream, after=revision - 1, until=revision):
-                return page[0]
-        return None
+        if revision is not None and not 0 <= revision <= head:
+            raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
+        return min(head, head if most is None else most) if revision is None else revision
 
     def drop(self, stream: str, error: MaquetteError) -> None:
         """Let the open document of `stream`, if there is one, be lost for `error` and opened again."""
@@ -411,6 +423,7 @@ class Engine:
         return kept.pens
 
     def _forget(self, document: Document) -> None:
+        self.keeper.forget(document)
         kept = self._open.get(document.stream)
         if kept is not None and kept.document is document:
             del self._open[document.stream]
@@ -448,13 +461,14 @@ class Engine:
 
     def _evict(self, stream: str) -> None:
         kept = self._open.pop(stream)
-        document = kept.document
-        if document.error is None and document.replica.revision - kept.saved >= SNAPSHOT_AFTER:
-            try:
-                self._snapshots.save(stream, document.replica)
-            except OSError as error:  # a snapshot is a cache: the log has everything
-                _logger.warning("no snapshot of %s: %s", stream, error)
-        document.close()
+        self.keeper.leave(kept.document)
+        kept.document.close()
+        if self._trimming is None:
+            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        asyncio.get_running_loop().run_in_executor(None, give_back)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; it goes on to its end also when whoever waits for it is cancelled."""

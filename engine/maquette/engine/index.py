@@ -11,6 +11,7 @@ Rule 3: an item below what was collected as garbage (GC) or blanked, or with no 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from array import array
 from bisect import bisect_right
@@ -71,6 +72,20 @@ class Index:
         """The next clock of `client`; 0 for one that is unknown."""
         runs = self._runs.get(client)
         return 0 if runs is None else runs.end
+
+    def clocks(self) -> list[tuple[int, int]]:
+        """(client, next clock) of all clients, in order."""
+        return sorted((client, runs.end) for client, runs in self._runs.items())
+
+    def roots(self) -> dict[str, int]:
+        """The roots, each with the type refs that it can still have, as a mask."""
+        return dict(self._roots)
+
+    def hash_deletes(self, digest: hashlib.blake2b) -> None:
+        """Take all that is deleted into `digest`."""
+        for client in sorted(self._deleted):
+            for column in (str(client).encode(), *self._deleted[client].columns()):
+                digest.update(column)
 
     def parent_of(self, item: Id) -> Location | None:
         """Where the item lies; None when it is unknown or lies nowhere."""

@@ -10,6 +10,7 @@ Rule 2: its client id is derived, never stored: the same actor gets the same id 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 from collections import OrderedDict
@@ -77,6 +78,7 @@ class Pens:
         self._node = node
         self._role_of = role_of
         self._pens: OrderedDict[tuple[str, str], Pen] = OrderedDict()
+        self._on_trial: dict[tuple[str, str], asyncio.Event] = {}
 
     async def write(self, actor: Actor, role: Role, edit: Callable[[pycrdt.Doc[Any]], T]) -> tuple[T, Receipt]:
         """Run `edit` as `actor` and wait until it is on disk.
@@ -101,9 +103,14 @@ class Pens:
         late: Late | None = None,
     ) -> tuple[T, Receipt]:
         key = (actor.id, actor.via or "")
+        while key in self._on_trial:  # what comes next is written above it, under the same client id
+            await self._on_trial[key].wait()
         pen = self._pens.pop(key, None) or Pen(self._document, self._client(key))
         result, receipt = pen.write(actor, roles, edit, late)
-        await receipt.wait()
+        if receipt.on_trial:
+            await self._tried(key, receipt)
+        else:
+            await receipt.wait()
         if receipt.denied is not None:
             raise OpRefused([receipt.denied])
         if receipt.refused:
@@ -112,6 +119,14 @@ class Pens:
         while len(self._pens) > MAX_PENS:
             self._pens.popitem(last=False)
         return result, receipt
+
+    async def _tried(self, key: tuple[str, str], receipt: Receipt) -> None:
+        done = self._on_trial[key] = asyncio.Event()
+        try:
+            await receipt.wait()
+        finally:
+            del self._on_trial[key]
+            done.set()
 
     def _client(self, key: tuple[str, str]) -> int:
         """The actor's id in this document; the next one when somebody else happens to have it."""

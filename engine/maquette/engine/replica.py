@@ -190,12 +190,19 @@ class Replica:
         foreign = self.claims.foreign(update.structs, op.actor.id, own)
         if foreign:
             update, _ = cut(update, lambda client: client not in foreign)
-        if self.size + len(data) > limits.document and self.index.trim(update).structs:  # who only deletes may
-            return Denied(
-                f"expected at most {limits.document} bytes in a document, this has {self.size} and the update "
-                f"{len(data)}"
-            )
-        return self._judge(op, update, own)
+        return self.excess(update, len(data), limits) or self._judge(op, update, own)
+
+    def excess(self, update: Update, size: int, limits: Limits) -> Denied | None:
+        """The denial of what makes the document too large; whoever only deletes may."""
+        if self.size + size <= limits.document or not self.index.trim(update).structs:
+            return None
+        return Denied(
+            f"expected at most {limits.document} bytes in a document, this has {self.size} and the update {size}"
+        )
+
+    def misfit(self, update: Update, writes: Sequence[Write]) -> str | None:
+        """Why a trimmed update without holes, read as `writes`, must not reach pycrdt (G1); None when it may."""
+        return self.index.misfit(writes) or _many_at_a_key(self.index, update)
 
     def _judge(self, op: Op, update: Update, own: int | None) -> Outcome:
         update = self.index.trim(update)
@@ -206,14 +213,14 @@ class Replica:
             return Denied(entry.reason, for_role=True)
         hole = self.index.hole(update)
         if hole is not None:
-            return self._begin(op, self._ready(update), own, hole)
+            return self._begin(op, self.ready_part(update), own, hole)
         writes = self.index.writes(update)
-        misfit = self.index.misfit(writes) or _many_at_a_key(self.index, update)
+        misfit = self.misfit(update, writes)
         if misfit is not None:
             return Denied(misfit)
         return self._integrate(op, update, writes, own)
 
-    def _ready(self, update: Update) -> Update:
+    def ready_part(self, update: Update) -> Update:
         """What of an update with a hole can go in now; values that it overwrote itself come with their deletion."""
         ready = self.index.ready(update)
         gone: dict[int, list[tuple[int, int]]] = {}

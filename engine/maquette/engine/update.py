@@ -39,6 +39,7 @@ __all__ = [
     "Update",
     "blank",
     "cut",
+    "is_heavy",
     "low_surrogates",
     "merge",
     "read_update",
@@ -92,6 +93,11 @@ class Struct:
     def offset(self) -> int:
         """Where the struct began in the update that it was read from."""
         return self._start
+
+    @property
+    def size(self) -> int:
+        """Bytes inside an update."""
+        return self._end - self._start
 
     def value(self) -> Any:
         """The content: ANY and JSON a list of plain values, STRING str, BINARY bytes, EMBED the value, FORMAT (key,
@@ -200,6 +206,21 @@ def read_update(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Update:
     if not is_canonical(data, pos, ranges):
         return Update(structs, ranges)
     return Update(structs, ranges, data, data[pos:])  # integers are in their shortest form, structs keep their bytes
+
+
+def is_heavy(data: bytes, octets: int, structs: int) -> bool:
+    """Whether `data` brings more than so many bytes, or counts, of structs; its deletions do not count.
+
+    Looks at the beginning only. What is malformed there may be called either.
+    """
+    limits = replace(DEFAULT_LIMITS, structs=structs)
+    try:
+        _read_structs(data[:octets], limits)
+    except LimitExceeded as error:
+        return error.limit == "structs"
+    except (IndexError, OutOfBytes, MalformedUpdate):
+        return len(data) > octets
+    return False
 
 
 def _read_structs(data: bytes, limits: Limits) -> tuple[dict[int, list[Struct]], int]:

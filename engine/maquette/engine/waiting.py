@@ -30,7 +30,8 @@ MAX_STRUCTS = 50_000  # some 12 MB
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """An op on its way in. `read` is what of `data` is still new, as far as a call before has read it."""
+    """An op on its way in. `read` is what of `data` is still new, as far as a call before has read it; `is_tried` when
+    it is a piece of a large one, which was read elsewhere first."""
 
     actor: Actor
     roles: Callable[[], Roles]
@@ -39,6 +40,9 @@ class Submission:
     receipt: Receipt
     read: Update | None = None
     late: Late | None = None
+    is_tried: bool = False
+    is_counted: bool = False
+    """Whether another piece of the same update was refused, and counted as such."""
 
 
 class Waiting:

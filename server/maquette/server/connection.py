@@ -9,6 +9,7 @@ Rule 5: a reader who is too slow is closed and comes back by a sync; who does no
 Rule 6: when the document is lost, the connection stays, is not read until the document is back, and then begins anew.
 Rule 7: a connection to an epoch that is over brings what it has, and is told then where the document goes on (D9). Who
         has nothing of that epoch is told at once.
+Rule 8: while a large update is tried (`trials`), what comes behind it waits, so that no hole is asked for in vain.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Connection:
         self._greeted = False
         self._held = False
         self._answered = False
+        self._on_trial = False
         self._denied = False
         self._told_taken = False
         self._denied_for_role = False
@@ -177,6 +179,7 @@ class Connection:
         if self._document is not None:
             self.seen = self._document.durable
         self._document = None
+        self._on_trial = False
         self._owed = 0
         self._unsettled.clear()
         self._unsettled_bytes = 0
@@ -201,7 +204,9 @@ class Connection:
     async def settled(self) -> None:
         """Return when the client has told what it had, and all that has come by now is on disk; or when it leaves."""
         until = self.updates
-        while self.is_leaving and not (self._answered and all(number >= until for number in self._unsettled)):
+        while self.is_leaving and not (
+            self._answered and not self._on_trial and all(n >= until for n in self._unsettled)
+        ):
             self._settled.clear()
             await self._settled.wait()
 
@@ -254,7 +259,7 @@ class Connection:
         return 0 if self._document is None else len(self._document.subscribers)
 
     async def room(self) -> None:
-        """Wait until a frame may be handled: rules 5 and 6, seen from the client's socket."""
+        """Wait until a frame may be handled: rules 5 to 7, seen from the client's socket."""
         while self.closing is None and not self._has_room():
             self._room.clear()
             await self._room.wait()
@@ -263,6 +268,7 @@ class Connection:
         return (
             self._document is not None
             and not self._held
+            and not self._on_trial
             and self.waiting <= MAX_UNREAD
             and len(self._unsettled) < MAX_UNSETTLED
             and self._unsettled_bytes <= MAX_UNSETTLED_BYTES
@@ -340,14 +346,30 @@ class Connection:
             self._acks.take(receipt, answer=answer)
             if self._acks.is_full:
                 self.close(Close.unavailable("expected the edits that others owe, got too many that wait for them"))
+
+        def take(receipt: Receipt) -> None:
+            if self._document is document:
+                self._on_trial = False
+                grown = document.replica.revision > before
+                self._judged(receipt, document, len(update), answer=answer, integrated=grown)
+                self._room.set()
+
+        if receipt.on_trial:
+            self._on_trial = True
+            receipt.on_judged = take
+        else:
+            take(receipt)
+
+    def _judged(self, receipt: Receipt, document: Document, size: int, *, answer: bool, integrated: bool) -> None:
+        """Go on behind an update of which is known whether it enters."""
         if receipt.error is not None:
             return  # the document is lost; the sync that follows brings the update once more
-        self._mind_holes(receipt, answer=answer, integrated=document.replica.revision > before)
+        self._mind_holes(receipt, answer=answer, integrated=integrated)
         if receipt.denied is not None or receipt.refused:
             self.pause = document.pause(self.session.actor.id)
         if receipt.denied is not None:
             self._deny(receipt)  # at once: what comes behind it must not enter
-        self._track(receipt, len(update))
+        self._track(receipt, size)
 
     def _role(self) -> Role:
         role = None if self._denied else self.session.role(self.found.space)

@@ -91,6 +91,11 @@ class SqliteLog:
         return self._writable
 
     @property
+    def is_writer(self) -> bool:
+        """Whether it was opened to be written."""
+        return self._files is not None
+
+    @property
     def commits(self) -> int:
         """How many commits this opening of the log has made."""
         return self._writer.commits if self._writer else 0

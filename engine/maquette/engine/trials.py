@@ -1,0 +1,133 @@
+"""Trials: what is large is read, applied and taken to pieces in a worker, before the process that serves looks at it.
+
+Rule 1: a large update is not even parsed on the event loop. The worker reads it under the gate's limits, applies it to
+        a scratch copy of the document and asks for everything in it: what hangs or crashes pycrdt does so there (G1).
+Rule 2: an update that its worker dies of is denied, whoever sent it and whatever a second try would bring (G5 a).
+Rule 3: what comes back are pieces, each small, which the gate judges one by one like everybody's ops (`pieces`). The
+        trial decides nothing in their favour: roles, content and ownership are judged when a piece enters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maquette.engine.claims import Claims
+from maquette.engine.errors import LimitExceeded, MalformedUpdate
+from maquette.engine.events import Actor
+from maquette.engine.folds import read_all, replayed
+from maquette.engine.index import Hole
+from maquette.engine.pieces import JUDGED, split
+from maquette.engine.replica import UNLIMITED, Replica
+from maquette.engine.snapshots import SnapshotStore
+from maquette.engine.spaces import KINDS
+from maquette.engine.update import Limits, Update, cut, is_heavy, read_update
+from maquette.engine.workers import Budget, Progress, Workers
+
+if TYPE_CHECKING:
+    from maquette.engine.document import Document
+
+SMALL_BYTES = 8 << 10  # nobody looks twice at less
+DIRECT_BYTES = 64 << 10  # of structs; reading them takes 15 ms
+DIRECT_STRUCTS = 1_000  # some 50 ms to judge, apply and describe
+_NOTHING = b"\0"  # the state vector of an empty document
+
+
+def is_large(data: bytes) -> bool:
+    """Whether an update is tried in a worker first. A client's whole delete set, which it always sends, is not."""
+    return len(data) > SMALL_BYTES and is_heavy(data, DIRECT_BYTES, DIRECT_STRUCTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a trial found: why the update is denied, or its pieces, and what of it waits for a hole (D3)."""
+
+    denied: str | None
+    pieces: list[bytes]
+    rest: bytes | None = None
+    hole: Hole | None = None
+
+
+class Trials:
+    """Tries updates for the documents of one engine; `folder` is its log's, None for one in memory."""
+
+    def __init__(self, workers: Workers, folder: Path | None, snapshots: SnapshotStore) -> None:
+        self._workers = workers
+        self._folder = folder
+        self._snapshots = snapshots
+
+    async def run(self, server: int, document: Document, data: bytes, actor: Actor, own: int | None) -> Tried:
+        """Try `data`, which `actor` sent to `document` over a connection with the client id `own`.
+
+        Raises JobFailed, fatal when the worker died of the update, and NoWorker.
+        """
+        replica = document.replica
+        given = {
+            "stream": document.stream,
+            "kind": replica.kind.name,
+            "server": server,
+            "until": document.durable,  # whatever the sender saw, is on disk
+            "claims": replica.claims.to_plain(),
+            "actor": actor.id,
+            "own": own,
+            "limits": asdict(document.limits),
+            "update": data,
+        }
+        if self._folder is None:
+            given["state"] = replica.diff(_NOTHING)
+        else:
+            given |= {"folder": str(self._folder), "snapshots": str(self._snapshots.folder)}
+        found = await self._workers.run("trial", given, Budget.sized(len(data) + replica.size))
+        hole = found.get("hole")
+        return Tried(found["denied"], found.get("pieces", []), found.get("rest"), None if hole is None else Hole(*hole))
+
+
+# --- in the worker ---------------------------------------------------------------------------------------------------
+
+
+def try_update(given: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The job."""
+    limits = Limits(**given["limits"])
+    try:
+        update = read_update(given["update"], limits)
+        replica = _scratch(given, progress)
+        update, _ = cut(update, lambda client: replica.claims.admits(client, given["actor"], given["own"]))
+        excess = replica.excess(update, len(given["update"]), limits)
+        return {"denied": excess.reason} if excess is not None else _tried(replica, replica.index.trim(update))
+    except (MalformedUpdate, LimitExceeded) as error:
+        return {"denied": str(error)}
+
+
+def _scratch(given: Mapping[str, Any], progress: Progress) -> Replica:
+    if "state" in given:
+        replica = Replica(KINDS[given["kind"]], given["server"])
+        replica.doc.apply_update(given["state"])
+        state = read_update(given["state"], UNLIMITED)
+        if not state.is_empty:
+            replica.index.add(state)
+        replica.size = len(given["state"])
+    else:
+        replica = asyncio.run(replayed(given, SnapshotStore(Path(given["snapshots"]), writable=False), progress))
+    replica.claims = Claims.from_plain(given["claims"])
+    return replica
+
+
+def _tried(replica: Replica, update: Update) -> dict[str, Any]:
+    index = replica.index
+    hole = index.hole(update)
+    ready = update if hole is None else replica.ready_part(update)
+    misfit = replica.misfit(ready, index.writes(ready))
+    if misfit is not None:
+        if hole is None:
+            return {"denied": misfit}
+        ready = Update({}, {})  # the whole may fit
+    whole = replica.kind.roots is not None
+    pieces = [] if ready.is_empty else [piece.encode() for piece in split(ready, index, JUDGED, whole=whole)]
+    replica.doc.apply_update(ready.encode())
+    index.add(ready)
+    read_all(replica)
+    rest = None if hole is None else index.trim(update).encode()
+    return {"denied": None, "pieces": pieces, "rest": rest, "hole": hole and (hole.client, hole.clock, hole.why)}
