@@ -130,6 +130,20 @@ def test_g3_the_table_of_this_test_and_that_of_the_gate_leave_no_operation_out()
     assert set(LEAST) == set(NAMES) == kinds
 
 
+@pytest.mark.parametrize("operation", LEAST, ids=lambda operation: operation.__name__)
+def test_g3_any_other_role_in_the_gates_table_is_noticed_here(operation: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutation of each row: this test's table must tell them apart."""
+    least = LEAST[operation]
+    for other in set(Role) - {least}:
+        monkeypatch.setitem(LEAST, operation, other)
+        told = [
+            (admit(one, ME, role, NO_STATE) is ADMITTED) == (role.name[0] in may)
+            for _, one, may in TABLE
+            for role in Role
+        ]
+        assert not all(told)
+
+
 def test_g3_who_acts_for_somebody_acts_in_that_name_too() -> None:
     bot = Actor("bot", "bot", on_behalf_of="you")
     for operation in (Post("you", None), EditMessage("m", "you", "body", None), React("x", "you", None)):
