@@ -8,11 +8,13 @@ from typing import Any
 import pycrdt
 import pytest
 from tests.support import wire
-from tests.support.live import items
+from tests.support.live import Peer as LivePeer
+from tests.support.live import items, open_document
 
 from maquette.engine import document as documents
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
+from maquette.engine.kinds.text import TEXT
 from maquette.engine.roles import Role
 from maquette.engine.update import Limits, Update, read_update
 from maquette.engine.waiting import MAX_WAITING
@@ -186,3 +188,14 @@ async def test_d3_values_that_an_undo_manager_keeps_let_nobody_wait_for_ever(set
         assert document.replica.doc.get("map", type=pycrdt.Map).to_py() == {"k1": None, "k2": None}
         again = await engine.replica(space, space.record.documents["text:notes"], 1)
         assert items(again) == items(document.replica)
+
+
+async def test_d3_a_key_is_not_emptied_by_the_beginning_of_an_op_whose_newest_value_waits() -> None:
+    document = open_document(TEXT)
+    ann = LivePeer("ann", 1)
+    await ann.submit(document, wire.update(wire.group(1, 0, wire.plain(wire.ONE, parent="map", key="k")))).wait()
+    kept = wire.plain(wire.ONE, wire.ONE, origin=(1, 0))
+    behind = [wire.plain(wire.ONE, origin=(7, 0)), wire.plain(wire.NULL, origin=(1, 2))]
+    receipt = ann.submit(document, wire.update(wire.group(1, 1, kept, *behind), deletes={1: [(0, 3)]}))
+    assert receipt.hole is not None
+    assert document.replica.doc.get("map", type=pycrdt.Map).to_py() == {"k": 1}

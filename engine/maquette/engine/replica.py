@@ -225,9 +225,18 @@ class Replica:
         ready = self.index.ready(update)
         gone: dict[int, list[tuple[int, int]]] = {}
         for write in self.index.joined(ready):
-            if _covers(update.deletes.get(write.id[0], ()), write):
+            ranges = update.deletes.get(write.id[0], ())
+            if _covers(ranges, write) and self._is_followed(write, ready, ranges):
                 gone.setdefault(write.id[0], []).append((write.id[1], write.length))
         return Update(ready.structs, {client: sorted(ranges) for client, ranges in gone.items()}) if gone else ready
+
+    def _is_followed(self, gone: Write, ready: Update, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether `ready` brings the value that counts, too: else the key would be empty until the rest comes."""
+        place = (gone.id[0], gone.parent, gone.key)
+        return any(
+            (write.id[0], write.parent, write.key) == place and write.id > gone.id and not _covers(ranges, write)
+            for write in self.index.writes(ready)
+        )
 
     def _begin(self, op: Op, ready: Update, own: int | None, hole: Hole) -> Outcome:
         """Integrate what of an op with a hole can be."""
