@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from tests.crash.cuts import run_cuts
+from tests.crash.flips import run_flips
 from tests.crash.folders import run_folder_cuts
 from tests.crash.kills import run_kills
 from tests.crash.recording import Failing
@@ -25,47 +26,63 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def run(folder: Path, kills: int, cuts: int, folders: int, troubles: Mapping[str, int], seed: int) -> None:
-    """All of it, and the controls that must lose. Raises AssertionError when anything acknowledged is lost."""
+async def cut(folder: Path, cuts: int, seed: int) -> None:
+    """Power cuts of the log, also behind flushes that fail, and the controls that must lose."""
+    tally = await run_cuts(folder / "full", cuts, seed)
+    say(f"synchronous=FULL: {tally.line()}")
+    failed = await run_cuts(folder / "failing", cuts // 2, seed, failing=Failing(0.3, dice=Random(seed)))
+    say(f"flushes that fail: {failed.line()}")
+    few = max(10, cuts // 10)
+    controls = {
+        "synchronous=NORMAL": await run_cuts(folder / "normal", few, seed, "NORMAL"),
+        "synchronous=OFF": await run_cuts(folder / "off", few, seed, "OFF"),
+        "a failed flush tried again": await run_cuts(folder / "a", few, seed, failing=Failing(0.3, True, Random(seed))),
+    }
+    for name, control in controls.items():
+        say(f"control, {name}: {control.line()}")
+        assert control.lost > 0, "expected the control to lose something"
+    for one in (tally, failed):
+        assert (one.lost, one.doubled, one.refused) == (0, 0, {})
+
+
+async def run(folder: Path, numbers: Mapping[str, int], seed: int) -> None:
+    """All of it, so many times each. Raises AssertionError when anything acknowledged is lost."""
     started = time.monotonic()
-    if cuts:
-        tally = await run_cuts(folder / "full", cuts, seed)
-        say(f"synchronous=FULL: {tally.line()}")
-        for synchronous in ("NORMAL", "OFF"):
-            control = await run_cuts(folder / synchronous, max(1, cuts // 10), seed, synchronous)
-            say(f"control, synchronous={synchronous}: {control.line()}")
-            assert control.lost > 0, "expected the control to lose something"
-        assert (tally.lost, tally.doubled, tally.refused) == (0, 0, {})
-        failing = Failing(0.3, dice=Random(seed))
-        failed = await run_cuts(folder / "failing", cuts // 2, seed, failing=failing)
-        say(f"flushes that fail: {failed.line()}")
-        again = await run_cuts(folder / "again", max(10, cuts // 10), seed, failing=Failing(0.3, True, Random(seed)))
-        say(f"control, a failed flush tried again: {again.line()}")
-        assert again.lost > 0, "expected the control to lose something"
-        assert (failed.lost, failed.doubled, failed.refused) == (0, 0, {})
-    if folders:
-        say((await run_folder_cuts(folder / "folders", folders, seed)).line())
-    if kills:
-        say((await run_kills(folder / "kills", kills, seed)).line())
-    for name, lives in troubles.items():
-        if lives:
-            say(f"{name}: {(await run_trials(folder / name, TROUBLES[name], lives, seed)).line()}")
+    if cuts := numbers["cuts"]:
+        await cut(folder / "cuts", cuts, seed)
+    for name, campaign in {"folders": run_folder_cuts, "flips": run_flips, "kills": run_kills}.items():
+        if number := numbers[name]:
+            say(f"{name}: {(await campaign(folder / name, number, seed)).line()}")
+    for name, trouble in TROUBLES.items():
+        if number := numbers[name]:
+            say(f"{name}: {(await run_trials(folder / name, trouble, number, seed)).line()}")
     say(f"seed {seed}, {time.monotonic() - started:.0f} s")
+
+
+CAMPAIGNS = {
+    "kills": (20, "SIGKILLs of the server under load"),
+    "cuts": (100, "power cuts of the log under load"),
+    "folders": (20, "power cuts of a whole data folder"),
+    "flips": (44, "bits flipped and files cut short, in the folder of a killed server"),
+    "full": (6, "lives of a server whose disk fills up"),
+    "errors": (6, "lives of a server whose calls to the disk fail"),
+    "clock": (6, "lives of a server whose clock jumps"),
+    "intruders": (3, "lives of a server whose log others want to write"),
+}
 
 
 def main() -> None:
     """Read the command line, and run in a temporary folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.run", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of the server under load")
-    parser.add_argument("--cuts", type=int, default=100, help="power cuts of the log under load")
-    parser.add_argument("--folders", type=int, default=20, metavar="CUTS", help="power cuts of a whole data folder")
-    for name, kind in TROUBLES.items():
-        parser.add_argument(f"--{name}", type=int, default=6, metavar="LIVES", help=f"of a server with: {kind.__doc__}")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
-    options = parser.parse_args()
+    for name, (number, what) in CAMPAIGNS.items():
+        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} (default {number})")
+    parser.add_argument("--only", action="store_true", help="nothing but what is named here")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything that is drawn")
+    options = vars(parser.parse_args())
+    named = {argument.removeprefix("--").partition("=")[0] for argument in sys.argv[1:]}
+    numbers = {name: options[name] if name in named or not options["only"] else 0 for name in CAMPAIGNS}
     with tempfile.TemporaryDirectory() as folder:
-        troubles = {name: getattr(options, name) for name in TROUBLES}
-        asyncio.run(run(Path(folder), options.kills, options.cuts, options.folders, troubles, options.seed))
+        asyncio.run(run(Path(folder), numbers, options["seed"]))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from maquette.engine.events import Event, Position
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
+from maquette.projections import store
 from maquette.projections.builds import Builds
-from maquette.projections.errors import ProjectionBehind, ProjectionStopped
+from maquette.projections.errors import ProjectionBehind, ProjectionStopped, ViewDamaged
 from maquette.projections.runner import Runner
+from maquette.projections.sums import Sums
 
 
 @pytest.fixture(params=["dense", "sparse", "sqlite"])
@@ -252,7 +254,7 @@ async def test_v3_what_a_killed_build_left_is_removed(log: EventLog, tmp_path: P
     (tmp_path / "tally" / "2.sqlite").write_bytes(b"half")
     (tmp_path / "tally" / "2.sqlite-wal").write_bytes(b"half")
     assert await reopened_sums(log, tmp_path) == []
-    assert sorted(path.name for path in (tmp_path / "tally").iterdir()) == ["1.sqlite", "live"]
+    assert sorted(path.name for path in (tmp_path / "tally").iterdir()) == ["1.sqlite", "1.sums", "live"]
 
 
 async def test_a_view_that_cannot_be_read_is_built_again(log: EventLog, tmp_path: Path) -> None:
@@ -264,6 +266,49 @@ async def test_a_view_that_cannot_be_read_is_built_again(log: EventLog, tmp_path
     async with await Runner.open(log, tmp_path, [Tally]) as runner:
         await runner.wait_for(last, 5)
         assert await sums(runner) == [("a", 4, 1)]
+
+
+async def test_l6_an_altered_page_of_a_view_is_seen_and_the_view_built_again(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 4)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    live = Builds(tmp_path, "tally").live()
+    assert live is not None
+    content = live.read_bytes()
+    for byte in range(0, len(content), 509):
+        live.write_bytes(content[:byte] + bytes([content[byte] ^ 1]) + content[byte + 1 :])
+        with pytest.raises(ViewDamaged, match=rf"page {byte // 4096 + 1}: expected the page that was written"):
+            Sums(live).check()
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 4, 1)]
+    assert Builds(tmp_path, "tally").live() == live.with_name("2.sqlite")
+    Sums(live.with_name("2.sqlite")).check()
+
+
+async def test_l6_a_view_that_was_killed_while_it_was_folded_is_built_again(log: EventLog, tmp_path: Path) -> None:
+    last = await add(log, "a", 4)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+    (tmp_path / "tally" / "1.sums").unlink()
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 4, 1)]
+    assert (tmp_path / "tally" / "2.sums").exists()
+
+
+async def test_l6_the_sums_of_a_view_follow_it_through_many_folds(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FOLD_BYTES", 20_000)
+    async with await Runner.open(log, tmp_path, [Tally], batch=1) as runner:
+        for number in range(60):
+            last = await add(log, f"s{number}", number)
+            await runner.wait_for(last, 5)
+            assert (tmp_path / "tally" / "1.sqlite-wal").stat().st_size < 60_000
+    Sums(tmp_path / "tally" / "1.sqlite").check()
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        assert (await runner.status())[0].position == last
 
 
 async def test_a_view_that_is_found_damaged_while_it_is_served_is_built_again(log: EventLog, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The builds of one projection on disk: numbered SQLite files, and a pointer to the one that is read.
 
     FOLDER/NAME/live        the number of the live build, replaced in one step
-    FOLDER/NAME/3.sqlite    the live build
+    FOLDER/NAME/3.sqlite    the live build, beside it its sums (`sums.py`)
     FOLDER/NAME/4.sqlite    the next one, while it is built beside it
 
 Rule 1: a build is live when the pointer names it. A process killed at any moment leaves the old one or the new one.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from maquette.engine.files import write_atomically
 
-SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm")
+SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".sums")
 
 
 class Builds:

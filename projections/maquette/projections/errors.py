@@ -30,3 +30,10 @@ class ProjectionStopped(ProjectionError):
         super().__init__(f"expected projection {name!r} to follow the log, it stopped: {reason}")
         self.name = name
         self.reason = reason
+
+
+class ViewDamaged(ProjectionError):
+    """A view's file is not what was written. Raised when it is opened, and the reason why it is built anew."""
+
+    def __init__(self, place: str, expected: str, actual: str) -> None:
+        super().__init__(f"{place}: expected {expected}, got {actual}")

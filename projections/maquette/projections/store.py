@@ -2,7 +2,8 @@
 
 Rule 1: view, checkpoint and parked streams change in one transaction (V1); that is why they share a file.
 Rule 2: one thread writes, a few read beside it (WAL); the event loop never waits for SQL.
-Rule 3: the file is disposable. `synchronous=NORMAL`: a power cut may roll it back to an older checkpoint, never to a
+Rule 3: its WAL is folded into it by us alone, behind a write or at the end, so that its sums hold (`sums.py`).
+Rule 4: the file is disposable. `synchronous=NORMAL`: a power cut may roll it back to an older checkpoint, never to a
         half-applied one, and the log brings the rest again.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,9 +33,18 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from maquette.projections.sums import Sums
+
 T = TypeVar("T")
+
+LOGGER = logging.getLogger(__name__)
+
+BUSY_MS = 30_000
+FOLD_BYTES = 4 << 20  # of WAL: SQLite's own default; pages that writes have in common go to the file once
+FOLD_WAIT_MS = 1_000  # for readers of an older state to end; the next write tries again
 
 READERS = 4  # SQL holds the GIL for much of its time: more threads than this only queue for it
 
@@ -72,11 +84,16 @@ class Store:
         self._metadata = metadata
         self._rolled_back = rolled_back
         self._engine = _engine(path)
+        self._sums = Sums(path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"{path.parent.name}-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix=f"{path.parent.name}-read")
 
     async def create(self, version: int) -> None:
-        """Make what is missing of the tables; a new file starts at the beginning of the log, for `version`."""
+        """Make what is missing of the tables; a new file starts at the beginning of the log, for `version`.
+
+        Raises ViewDamaged when the file is not what was written.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._sums.check)
         await self.write(partial(_create, self._metadata, version))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -96,10 +113,13 @@ class Store:
 
     def _change(self, work: Callable[[Connection], T]) -> T:
         try:
-            return self._transact(work)
+            result = self._transact(work)
         except BaseException:
             self._rolled_back()
             raise
+        if self._sums.waiting() > FOLD_BYTES:
+            self._fold()
+        return result
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         with self._engine.begin() as connection:
@@ -108,7 +128,30 @@ class Store:
     def _close(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        self._fold()
         self._engine.dispose()
+
+    def _fold(self) -> None:
+        """Empty the WAL. What keeps us from it is no harm: a file without sums is built anew, all others are whole."""
+        if not self._sums.waiting():
+            return
+        try:
+            changed = self._sums.take_away()
+            if self._checkpoint():
+                self._sums.renew(changed)
+        except (OSError, sqlite3.Error, DBAPIError) as error:
+            LOGGER.warning("%s: expected to fold the WAL, got %s", self.path, error)
+
+    def _checkpoint(self) -> bool:
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {FOLD_WAIT_MS}")
+            busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            return not busy
+        finally:
+            connection.close()
 
 
 def _create(metadata: MetaData, version: int, connection: Connection) -> None:
@@ -123,7 +166,7 @@ def _engine(path: Path) -> Engine:
         f"sqlite:///{path}",
         poolclass=QueuePool,
         pool_size=READERS + 1,
-        connect_args={"check_same_thread": False, "timeout": 30},
+        connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1_000},
         json_serializer=partial(json.dumps, ensure_ascii=False, separators=(",", ":"), default=_plain),
     )
     event.listen(engine, "connect", _configure)
@@ -136,6 +179,7 @@ def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
 
 
 def _begin(connection: Connection) -> None:

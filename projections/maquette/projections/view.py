@@ -20,7 +20,7 @@ from maquette.engine.events import START, Event, Position
 from maquette.engine.log import EventLog
 from maquette.projections import builds, fold
 from maquette.projections.builds import Builds
-from maquette.projections.errors import ProjectionBehind, ProjectionStopped
+from maquette.projections.errors import ProjectionBehind, ProjectionStopped, ViewDamaged
 from maquette.projections.fold import Checkpoint, Parked, Projection
 from maquette.projections.store import Store
 
@@ -203,10 +203,10 @@ class View:
             return await self._first()
         try:
             return await Build.open(self._make, path)
-        except DatabaseError as error:  # the view is disposable, the log is not: start over
-            if not fold.is_damage(error):
+        except (DatabaseError, ViewDamaged) as error:  # the view is disposable, the log is not: start over
+            if isinstance(error, DatabaseError) and not fold.is_damage(error):
                 raise
-            LOGGER.warning("projection %r is built again: %s is not readable: %s", self.name, path, error.orig)
+            LOGGER.warning("projection %r is built again: %s is not readable: %s", self.name, path, error)
             return await self._first()
 
     async def _first(self) -> Build:
