@@ -50,9 +50,12 @@ async def run(folder: Path, numbers: Mapping[str, int], seed: int) -> None:
     started = time.monotonic()
     if cuts := numbers["cuts"]:
         await cut(folder / "cuts", cuts, seed)
-    for name, campaign in {"folders": run_folder_cuts, "flips": run_flips, "kills": run_kills}.items():
-        if number := numbers[name]:
-            say(f"{name}: {(await campaign(folder / name, number, seed)).line()}")
+    if folders := numbers["folders"]:
+        say(f"folders: {(await run_folder_cuts(folder / 'folders', folders, seed)).line()}")
+    if flips := numbers["flips"]:
+        say(f"flips: {(await run_flips(folder / 'flips', flips, seed)).line()}")
+    if kills := numbers["kills"]:
+        say(f"kills: {(await run_kills(folder / 'kills', kills, seed)).line()}")
     for name, trouble in TROUBLES.items():
         if number := numbers[name]:
             say(f"{name}: {(await run_trials(folder / name, trouble, number, seed)).line()}")

@@ -382,6 +382,16 @@ def test_l6_a_log_that_was_cut_short_is_told_and_the_doctor_does_not_fail(filled
     assert "the log does not open" in found[-1]
 
 
+def test_l6_an_altered_page_of_a_projection_is_told_and_built_anew(filled: Maquette, data: Path) -> None:
+    filled("rebuild", "all")
+    path = max((data / "projections" / "chat_history").glob("*.sqlite"))
+    content = path.read_bytes()
+    path.write_bytes(content[:9000] + bytes([content[9000] ^ 4]) + content[9001:])
+    said = filled("doctor")
+    assert said.exit_code == 0
+    assert "page 3: expected the page that was written" in said.output.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("statement", "told"),
     [

@@ -69,7 +69,9 @@ class Sums:
         fresh = array("I", bytes(4 * pages))
         fresh[: len(self._known)] = self._known[:pages]
         with self._path.open("rb") as file:
-            for page in sorted(changed | set(range(len(self._known) + 1, pages + 1))):
+            for page in range(1, pages + 1):
+                if page <= len(self._known) and page not in changed:
+                    continue
                 file.seek((page - 1) * PAGE)
                 fresh[page - 1] = crc32(file.read(PAGE))
         self._known = fresh

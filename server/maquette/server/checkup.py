@@ -26,7 +26,9 @@ from maquette.engine.logs.verify import verify
 from maquette.engine.replica import Replica
 from maquette.engine.reports import Progress, quiet
 from maquette.engine.space import Space
+from maquette.projections.builds import Builds
 from maquette.projections.fold import Projection
+from maquette.projections.sums import Sums
 from maquette.server.app import PROJECTIONS, PROJECTIONS_FOLDER
 from maquette.server.running import FILE as SERVER_FILE
 from maquette.server.running import find, is_stale
@@ -172,6 +174,11 @@ async def _check_projection(
     except (OSError, ValueError, TypeError, sqlite3.Error) as error:
         found.problems.append(f"{name}: expected a readable build, got {error}: `maquette rebuild {projection.name}`")
         return
+    if find(folder.parent) is None:  # a server may be folding it
+        try:
+            await asyncio.to_thread(_check_sums, folder / projection.name)
+        except MaquetteError as error:
+            found.notes.append(f"{name}: {error}; the next start builds it anew")
     if kept is None:
         found.notes.append(f"{name}: not built yet; a server builds it when it starts")
         return
@@ -198,6 +205,12 @@ def _kept(folder: Path) -> tuple[tuple[int, int, bytes | None], list[tuple[str, 
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         row = connection.execute("SELECT version, position, event FROM checkpoint").fetchone()
         return row, connection.execute("SELECT stream, error FROM parked ORDER BY stream").fetchall()
+
+
+def _check_sums(folder: Path) -> None:
+    live = Builds(folder.parent, folder.name).live()
+    if live is not None:
+        Sums(live).check()
 
 
 async def _is_known(engine: Engine, position: int, event: bytes | None) -> bool:
