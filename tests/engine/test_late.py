@@ -248,6 +248,31 @@ async def test_d9_what_could_not_be_carried_over_is_when_the_log_can_write_again
     assert_same(await space.engine.replica(space, space.record.documents["scene"], 2), live.replica)
 
 
+class EvictingLog(MemoryLog):
+    """A log beside which time passes: nobody watches, and idle documents are evicted while the old epoch is read."""
+
+    evict: Callable[[], object] | None = None
+
+    async def read(self, stream: str, **span: Any) -> Any:
+        async for page in super().read(stream, **span):
+            if self.evict is not None and stream.endswith("scene@1"):
+                self.evict()
+            yield page
+
+
+async def test_d9_late_edits_are_carried_over_though_nobody_watches_the_scene() -> None:
+    log = EvictingLog()
+    space = await furnished(await demo(engine_on(log)))
+    peer = await away(space, lambda cy: cy.map(NODES)["lamp"].__setitem__("name", "late"))
+    await space.rewrite("scene", OWNER)
+    old = await scene_of(space)
+    old.on_committed = None
+    await peer.send(old).wait()
+    log.evict = lambda: space.engine.evict_idle(0)
+    await space.carry(space.record.documents["scene"], 1)
+    assert (await shown(space))[NODES]["lamp"]["name"] == "late"
+
+
 class FullLog(MemoryLog):
     """A log that cannot take more of one stream."""
 

@@ -77,8 +77,7 @@ class Carrier:
         self._old = None
 
     async def _carry(self, until: int) -> None:
-        engine = self._space.engine
-        target = await engine.document(self._space, self._record, self._record.behind(self._epoch))
+        engine, target = self._space.engine, await self._target()
         after = target.replica.carried if self._old is None else self._old.revision
         if after >= until or target.frozen is not None:
             return
@@ -87,18 +86,22 @@ class Carrier:
         try:
             async for page in engine.log.read(self._stream, after=after, until=until):
                 for event in page:
-                    await self._bring(event, self._old, target)
+                    await self._bring(event, self._old)
         except BaseException:
             self._old = None  # it may be ahead of what was carried
             raise
 
-    async def _bring(self, event: Event, old: Replica, target: Document) -> None:
+    async def _target(self) -> Document:
+        """The next epoch's document: asked for again for each event, because nobody may be watching it."""
+        return await self._space.engine.document(self._space, self._record, self._record.behind(self._epoch))
+
+    async def _bring(self, event: Event, old: Replica) -> None:
         changes = event.data["changes"]
         before = {record: fields_of(old.doc, record) for record in touched(changes)}
         old.replay(event)
         if not changes:
             return
-        late = Late(event.id, self._epoch, event.revision)
+        late, target = Late(event.id, self._epoch, event.revision), await self._target()
         pens = self._space.engine.pens(target)
         try:
             await pens.carry(event.actor, lambda doc: merge(changes, before, doc), late)
