@@ -231,6 +231,7 @@ async def test_d9_a_large_scene_is_rewritten_in_slices_that_let_others_go_on() -
         turns += 1
     assert turns > 2 * 600 / 32
     assert (await shown(space))[NODES].keys() == nodes.keys()
+    await space.engine.close()
 
 
 def plain_node(name: str) -> dict[str, Any]:
