@@ -202,6 +202,20 @@ async def test_g5_an_op_that_would_make_the_server_write_without_end_is_denied()
     assert len(document.replica.shared(MATERIALS)) == MAX_RESTORED + 2
 
 
+async def test_g5_b_a_record_hidden_behind_a_refused_one_at_its_key_tells_nothing_and_leaves_the_key_free() -> None:
+    document = open_document(SCENE)
+    ada, cy = Peer("ada", 40).join(document), Peer("cy", 10).join(document)
+    ada.map(NODES)["a"] = Map({"name": SECRET})  # refused; its blank form still is the last at the key
+    cy.map(NODES)["a"] = node()
+    assert (await ada.send(document).wait()).refused
+    assert (await cy.send(document).wait()).denied is None
+    assert [event.data["changes"] for event in await events_of(document)] == [[], []]
+    again = Peer("cy", 11).join(document)
+    again.map(NODES)["a"] = node()
+    assert (await again.send(document).wait()).refused == ()
+    assert (await converge(document, ada, cy, again))[NODES].keys() == {"a"}
+
+
 # --- random histories --------------------------------------------------------------------------------------------
 
 

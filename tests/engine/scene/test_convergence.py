@@ -168,8 +168,17 @@ class Scenes(RuleBasedStateMachine):
 
     @rule(peer=peers, pick=st.integers(0, 2), parent=st.integers(0, 2))
     def move_among_the_first(self, peer: int, pick: int, parent: int) -> None:
-        """As `move`, where people often want the same: this is what closes cycles."""
+        """As `move`, where people often want the same."""
         self.move_under(peer, self.pick(peer, pick), self.pick(peer, parent), 0)
+
+    @rule(peer=peers, pick=st.integers(0, 2))
+    def move_under_each_other(self, peer: int, pick: int) -> None:
+        """One peer moves a node under another, the next peer that one under the first: unheard of, they close a cycle."""
+        one, other = self.pick(peer, pick), self.pick(peer, pick + 1)
+        self.move_under(peer, one, other, 0)
+        neighbour = (peer + 1) % PEERS
+        if one in self.replicas[neighbour].tree.nodes() and other in self.replicas[neighbour].tree.nodes():
+            self.move_under(neighbour, other, one, 0)
 
     def move_under(self, peer: int, node: str | None, parent: str | None, index: int) -> None:
         if node is not None and not self.replicas[peer].tree.would_cycle(node, parent):
@@ -262,7 +271,7 @@ def run(examples: int, steps: int, derandomize: bool) -> None:
     run_state_machine_as_test(Scenes, settings=limits)
     assert done["met"] > examples  # that it did something: meetings, intents that were checked, cycles, duplicates
     assert min(done["kept"], done["first"], done["again"]) > examples // 2
-    assert done["cycles"] > 3
+    assert done["cycles"] > examples // 4, done
 
 
 @pytest.mark.timeout(400)  # for shrinking, when it fails

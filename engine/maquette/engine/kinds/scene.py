@@ -48,6 +48,7 @@ from maquette.engine.update import Id
 NODES, MATERIALS, COMMENTS, SETTINGS = "nodes", "materials", "comments", "settings"
 RECORDS: dict[str, schema.Kind] = {NODES: "node", MATERIALS: "material", COMMENTS: "comment"}
 """The roots that hold records, and what one is called in changes and messages."""
+_ROOTS = {f"{what}.added": root for root, what in RECORDS.items()}
 SLOTS, LOCKED = "slots", "locked"
 _MAP = 1
 
@@ -61,6 +62,7 @@ class SceneMemory:
     def __init__(self) -> None:
         self.tree = Tree()
         self.records: dict[tuple[str, str], Id] = {}
+        self._fresh: set[tuple[str, str]] = set()  # made by the op that is on its way, and not yet known to show
         self.locks = Locks(self.tree)
         self._state = SceneState(self.tree, self.locks)
 
@@ -204,7 +206,10 @@ class SceneMemory:
     def learn(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
             if edit.key is not None and edit.action is SET and edit.parent in RECORDS:
-                self.records[str(edit.parent), edit.key] = edit.id
+                record = (str(edit.parent), edit.key)
+                if record not in self.records:
+                    self._fresh.add(record)
+                self.records[record] = edit.id
 
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         for change in changes:
@@ -232,6 +237,15 @@ class SceneMemory:
                     self.records.pop((MATERIALS, change["id"]), None)
                 case "comment.removed":
                     self.records.pop((COMMENTS, change["id"]), None)
+        if self._fresh:
+            self._forget_hidden(changes)
+
+    def _forget_hidden(self, changes: Sequence[Change]) -> None:
+        """A record that never showed, because a refused one beside it would have won its key, is none."""
+        shown = {(_ROOTS[change["type"]], change["id"]) for change in changes if change["type"] in _ROOTS}
+        for record in self._fresh - shown:
+            self.records.pop(record, None)
+        self._fresh.clear()
 
     def finishes(self, edits: Sequence[Edit]) -> bool:
         return False
@@ -278,7 +292,8 @@ class SceneMemory:
             fields = None if record is None else plain(record)
         if fields is not None:
             return [{"type": f"{what}.added", "id": id_, what: fields}]
-        return [{"type": f"{what}.removed", "id": id_}] if (root, id_) in self.records else []
+        shown = (root, id_) in self.records and (root, id_) not in self._fresh
+        return [{"type": f"{what}.removed", "id": id_}] if shown else []
 
     # --- the rest of what a document asks ------------------------------------------------------------------------
 
