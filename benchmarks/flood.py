@@ -249,7 +249,7 @@ class Siege:
     async def round(self) -> None:
         """One more of each."""
         self.calm.append(await self._listen())
-        begin = cpu(self.server.pid)
+        begin = cpu(self.server.serving)
         attacks = {
             kind: start(kind, self.server.url, self.keyring, count, self.seconds + 8)
             for kind, count in self.attackers.items()
@@ -259,7 +259,7 @@ class Siege:
         self.attacked.append(await self._listen())
         for kind, process in attacks.items():
             self.attacks.setdefault(kind, Counter()).update((await asyncio.to_thread(ended, process))["told"])
-        self.computed += cpu(self.server.pid) - begin
+        self.computed += cpu(self.server.serving) - begin
 
     async def _listen(self) -> dict[str, Any]:
         process = start("honest", self.server.url, self.keyring, self.honest, self.seconds)

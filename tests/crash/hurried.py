@@ -1,4 +1,5 @@
-"""The server itself, in a hurry: `python -m tests.crash.hurried serve …` is `maquette serve …` with smaller numbers.
+"""The server itself, in a hurry: `python -m tests.crash.hurried serve …` is what `maquette serve …` supervises, with
+smaller numbers.
 
 Documents are evicted, and so snapshots written, as soon as nobody watches; pages turn and the WAL is folded often; so
 a second of load has all of it. What failed is tried again soon. MAQUETTE_DIES_AT=`module:name:n:before` (or `after`)
@@ -21,7 +22,7 @@ from maquette.engine.engine import Engine
 from maquette.engine.kinds.chat import PageLimits
 from maquette.engine.logs import writer
 from maquette.projections.runner import Runner
-from maquette.server.cli import main
+from maquette.server.commandline import run
 
 VARIABLE = "MAQUETTE_DIES_AT"
 
@@ -104,4 +105,4 @@ if __name__ == "__main__":
     faults.install(os.environ.get(faults.FAULTS, ""), os.environ.get(faults.CLOCK, ""))
     if point := os.environ.get(VARIABLE):
         die_at(point)
-    main()
+    run()  # without a supervisor: who kills this process kills the one that serves

@@ -20,7 +20,7 @@ from maquette.engine import engine as engines
 from maquette.engine import keeping
 from maquette.engine.assets import MemoryAssets
 from maquette.engine.engine import Engine
-from maquette.engine.errors import LogError, LogUnwritable, OpRefused
+from maquette.engine.errors import LogDamaged, LogError, LogUnwritable, OpRefused
 from maquette.engine.events import START, Actor, Event, NewEvent
 from maquette.engine.kinds.chat import CHAT, PageLimits
 from maquette.engine.kinds.kind import plain
@@ -28,7 +28,7 @@ from maquette.engine.kinds.scene import MATERIALS
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
-from maquette.engine.replica import Replica, ReplicaBroken
+from maquette.engine.replica import Replica
 from maquette.engine.roles import Role
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
@@ -387,16 +387,16 @@ async def test_a_document_that_cannot_be_opened_is_noted_until_it_can(monkeypatc
     space.engine.evict_idle(0)
     with monkeypatch.context() as broken:
         broken.setattr(Replica, "replay", Broken.replay)
-        with pytest.raises(ReplicaBroken):
+        with pytest.raises(LogDamaged):
             await space.open("text:notes")
-    assert space.engine.unopenable == {document.stream: "expected a record that can be replayed"}
+    assert space.engine.unopenable == {document.stream: "position 9: expected a record, got none"}
     await space.open("text:notes")
     assert space.engine.unopenable == {}
 
 
 class Broken:
     def replay(self, event: Event) -> None:
-        raise ReplicaBroken("expected a record that can be replayed")
+        raise LogDamaged("position 9", "a record", "none")
 
 
 async def test_d9_a_page_turns_at_its_number_of_clients() -> None:

@@ -29,7 +29,7 @@ from maquette.engine.engine import Engine
 from maquette.engine.logs.schema import DATABASE, FORMAT
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.sync import AwarenessUpdate, PermissionDenied, Stored, SyncUpdate
-from maquette.server.cli import app
+from maquette.server.commandline import app
 
 SCENE = "demo/scene"
 CHAT = "demo/chat"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -13,13 +14,14 @@ import pytest
 from tests.support.gltf import parts, triangle
 from typer.testing import CliRunner, Result
 
+from maquette.engine.engine import Engine
 from maquette.engine.logs.lock import WriterLock
 from maquette.engine.logs.schema import DATABASE, LOCK
 from maquette.server.auth import Authenticator
-from maquette.server.cli import app
+from maquette.server.commandline import app
 from maquette.server.tokens import Keyring
 
-COMMANDS = ["serve", "token", "spaces", "import", "export", "log", "rebuild", "rewrite", "backup", "doctor"]
+COMMANDS = ["serve", "token", "spaces", "import", "export", "log", "rebuild", "rewrite", "backup", "doctor", "thaw"]
 CHAT = "".join(json.dumps({"id": f"m{n}", "author": "u1", "sent": n, "body": f"says {n}"}) + "\n" for n in range(3))
 
 Maquette = Callable[..., Result]
@@ -335,6 +337,31 @@ def cut_short(data: Path) -> None:
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def test_g4_a_frozen_document_is_a_problem_until_it_is_thawed(filled: Maquette, data: Path) -> None:
+    async def freeze() -> None:
+        async with await Engine.open(data) as engine:
+            space = await engine.space("dev", "demo")
+            await space.freeze(space.record.documents["scene"], 1, 1, "it did not end well")
+
+    asyncio.run(freeze())
+    found = filled("doctor")
+    assert found.exit_code == 1
+    assert "scene@1 to take edits, it is frozen before revision 1: it did not end well" in found.stdout
+    assert "document.frozen" in filled("log").stdout
+    assert filled("thaw", "demo/scene").stdout == "demo/scene: takes edits\n"
+    assert filled("doctor").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("demo", "SPACE/DOCUMENT"), ("demo/none", "'none'"), ("demo/scene@2", "demo/scene"), ("x/chat", "'x'")],
+)
+def test_a_document_that_is_not_there_cannot_be_thawed(filled: Maquette, name: str, told: str) -> None:
+    result = filled("thaw", name)
+    assert result.exit_code == 2
+    assert told in result.stderr
 
 
 def test_a_sound_folder_has_no_problems(filled: Maquette) -> None:

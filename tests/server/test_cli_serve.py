@@ -18,11 +18,12 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.gltf import triangle
+from tests.support.server import serving
 from typer.testing import CliRunner, Result
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from maquette.server.cli import app
+from maquette.server.commandline import app
 from maquette.server.running import find
 from maquette.server.tokens import Keyring
 
@@ -39,6 +40,8 @@ class Server:
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
+        assert self.process.stdout is not None
+        self.process.stdout.read()  # the process that serves ends behind a supervisor that is killed
         return self.process.wait(PATIENCE)
 
 
@@ -134,6 +137,13 @@ def test_a_projection_is_rebuilt_by_the_server(server: Server) -> None:
     assert (result.exit_code, result.stdout) == (0, "chat_history: built anew\nscene_graph: built anew\n")
 
 
+def test_g4_a_document_is_thawed_by_the_server(server: Server) -> None:
+    httpx.post(f"{server.url}/v1/spaces", json={"slug": "cold"}, trust_env=False).raise_for_status()
+    result = maquette("thaw", "cold/scene", "--data", server.data)
+    assert f"through the server at {server.url}" in result.stderr
+    assert (result.exit_code, result.stdout) == (0, "cold/scene: takes edits\n")
+
+
 def test_only_the_operator_rebuilds(server: Server) -> None:
     token = Keyring.load(server.data).sign("ann1", "Ann", "dev", {"*": "owner"})
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
@@ -157,7 +167,7 @@ def test_l5_a_second_server_over_the_same_folder_names_the_first(server: Server)
     code, stderr = finish(start("serve", "--data", server.data, "--port", "0"))
     assert code == 1
     assert stderr.count("\n") == 1
-    assert f"it is held by process {server.process.pid} on " in stderr
+    assert f"it is held by process {serving(server.process.pid)} on " in stderr
     assert find(server.data) is not None
 
 

@@ -21,7 +21,7 @@ from maquette.engine.engine import Engine
 from maquette.engine.members import BanMember, MemberChange, RemoveMember, SetMember
 from maquette.engine.roles import Role
 from maquette.engine.sync import PermissionDenied, SyncStep1, SyncUpdate, write_frame
-from maquette.server.cli import app
+from maquette.server.commandline import app
 from maquette.server.running import operator
 
 NOTES = "demo/text:notes"

@@ -117,3 +117,23 @@ async def test_d9_a_scene_is_not_rewritten_twice_at_a_time(api: Api) -> None:
     await api.done("POST", "/spaces/demo/scene/nodes", {"name": "a"})
     both = await asyncio.gather(*(api.call("POST", f"{DOCUMENTS}/scene/rewrite") for _ in range(2)))
     assert sorted(response.status_code for response in both) == [200, 409]
+
+
+async def test_g4_a_frozen_scene_is_told_as_a_problem_and_thawed_by_an_owner(api: Api) -> None:
+    for name in ("a", "b"):
+        await api.done("POST", "/spaces/demo/scene/nodes", {"name": name})
+    space = await api.engine.space("t1", "demo")
+    await space.freeze(space.record.documents["scene"], 1, 2, "its revision 2 stopped the server")
+    said = await api.refused(423, "POST", "/spaces/demo/scene/nodes", {"name": "c"}, role="editor")
+    assert (said["before"], said["reason"]) == (2, "its revision 2 stopped the server")
+    newest = await api.done("GET", f"{DOCUMENTS}/scene/state")
+    assert (newest["revision"], [node["name"] for node in newest["state"]["nodes"].values()]) == (1, ["a"])
+    await api.refused(423, "GET", f"{DOCUMENTS}/scene/state?revision=2")
+    frozen = {one["name"]: one["frozen"] for one in (await api.done("GET", "/spaces/demo"))["documents"]}
+    assert frozen == {"chat": [], "scene": [1]}
+    await api.done("POST", "/spaces/demo/chat/messages", {"body": "the rest goes on"})
+    await api.refused(403, "POST", f"{DOCUMENTS}/scene/thaw", role="moderator")
+    await api.refused(404, "POST", f"{DOCUMENTS}/scene@2/thaw")
+    assert (await api.call("POST", f"{DOCUMENTS}/scene/thaw")).status_code == 204
+    await api.done("POST", "/spaces/demo/scene/nodes", {"name": "c"}, role="editor")
+    assert await names(api, 3) == ["a", "b", "c"]

@@ -112,7 +112,7 @@ async def peer(
     """A connection to `document` (`demo/scene`); `sync` greets as stock clients do and waits for the answer."""
     address = f"{url.replace('http', 'ws', 1)}/sync/{document}?{urlencode(query)}"
     async with connect(
-        address, compression=None, max_size=None, proxy=None, ping_interval=None, close_timeout=0.5
+        address, compression=None, max_size=None, proxy=None, ping_interval=None, open_timeout=50, close_timeout=0.5
     ) as socket:
         one = Peer(socket, pycrdt.Doc() if doc is None else doc)
         if sync:

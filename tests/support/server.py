@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from tests.conftest import ROOT
 
 from maquette.engine.engine import Engine
 from maquette.server.app import create_app
@@ -40,6 +41,12 @@ main()
 START_SECONDS = 60  # two cores, two test runners, and whatever else the machine does
 
 
+def serving(supervisor: int) -> int:
+    """The process that serves, by its supervisor."""
+    [child] = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return int(child)
+
+
 class ServerFailed(AssertionError):
     """The child ended before it listened, or did not end in time."""
 
@@ -48,19 +55,23 @@ class ServerProcess:
     """`maquette serve` over a folder, in a process of its own, killed at the end of an `async with`.
 
     `start` again uses the same port; `port` is that of the first start, 0 for a free one. What it says on
-    stderr is added to `stderr`. `idle_seconds`: documents that nobody watches are evicted after so long.
+    stderr is added to `stderr`. `idle_seconds`: documents that nobody watches are evicted after so long. `module` is
+    run in place of the command line, `options` are further ones of `serve`.
     """
 
     def __init__(
         self,
         folder: Path,
-        *,
+        *options: str,
         dev: bool = True,
         port: int = 0,
         stderr: Path | None = None,
         idle_seconds: float | None = None,
+        module: str = "maquette.server.cli",
     ) -> None:
         self.folder = folder
+        self.options = options
+        self.module = module
         self.dev = dev
         self._stderr = stderr or Path(os.devnull)
         self._idle_seconds = idle_seconds
@@ -81,24 +92,36 @@ class ServerProcess:
         return f"ws{self.url.removeprefix('http')}/sync"
 
     def memory(self) -> int:
-        """Resident memory in bytes."""
-        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        """Resident memory of the process that serves, in bytes."""
+        fields = Path(f"/proc/{self.serving}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def pid(self) -> int:
-        """Of the running child."""
+        """Of the running child: the supervisor."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def serving(self) -> int:
+        """Of the process that serves, or is about to."""
+        return serving(self.pid)
 
     async def start(self, *, file_limit: int | None = None) -> None:
         """Start, and return when it listens. `file_limit`: no file may grow beyond so many bytes, as on a full disk."""
         command = self._command(file_limit)
-        options = ["--data", str(self.folder), "--port", str(self.port), *(["--dev"] if self.dev else [])]
+        options = [
+            "--data",
+            str(self.folder),
+            "--port",
+            str(self.port),
+            *(["--dev"] if self.dev else []),
+            *self.options,
+        ]
         pipe = asyncio.subprocess.PIPE
         with self._stderr.open("ab") as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, "serve", *options, stdout=pipe, stderr=stderr
+                sys.executable, *command, "serve", *options, cwd=ROOT, stdout=pipe, stderr=stderr
             )
         assert self._process.stdout is not None
         line = (await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)).decode()
@@ -112,7 +135,7 @@ class ServerProcess:
             return ["-c", LIMITED, str(file_limit)]
         if self._idle_seconds is not None:
             return ["-c", EVICTING, str(self._idle_seconds)]
-        return ["-m", "maquette.server.cli"]
+        return ["-m", self.module]
 
     async def kill(self) -> None:
         """End it as a power cut would: SIGKILL."""

@@ -18,7 +18,6 @@ from tests.support.peer import Peer, peer
 from tests.support.server import ServerProcess
 
 from maquette.server.limits import FILE
-from maquette.server.running import find
 from maquette.server.tokens import Keyring
 
 KINDS = ("chat", "scene", "text:plan", "text:notes")
@@ -77,9 +76,7 @@ class Soak:
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
         await self._all_evicted()
-        found = find(self._server.folder)
-        assert found is not None
-        return memory_of(found.pid)
+        return memory_of(self._server.serving)
 
     async def _visit(self, slug: str, kind: str, cycle: int, edits: int) -> None:
         room = f"{slug}/{kind}"

@@ -22,9 +22,9 @@ class Tab:
         """What the body of a function returns."""
         return await asyncio.to_thread(self._dialogue.ask, {"run": self.name, "code": code})
 
-    async def wait(self, expression: str) -> None:
+    async def wait(self, expression: str, timeout: float = 10) -> None:  # noqa: ASYNC109  (of the dialogue's thread)
         """Return once `expression` is true; it is looked at whenever something changes."""
-        await asyncio.to_thread(self._dialogue.ask, {"wait": self.name, "code": f"return {expression}"})
+        await asyncio.to_thread(self._dialogue.ask, {"wait": self.name, "code": f"return {expression}"}, timeout)
 
 
 class Browser:

@@ -19,6 +19,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Protocol
@@ -30,6 +31,8 @@ from maquette.engine.index import Hole
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.patience import Patience
+from maquette.engine.pulse import Pulse
+from maquette.engine.quarantine import Quarantine
 from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
@@ -131,6 +134,7 @@ class Document:
         limits: Limits = DEFAULT_LIMITS,
         patience: Patience | None = None,
         timer: Callable[[], float] = time.monotonic,
+        pulse: Pulse | None = None,
     ) -> None:
         """`patience` is kept by whoever opens the document again; `timer` is its clock, in seconds."""
         self.stream = stream
@@ -142,10 +146,13 @@ class Document:
         self.error: MaquetteError | None = None
         self.frozen: DocumentFrozen | None = None
         """Why it takes no edits (G4); the replica then ends before the log does."""
+        self.quarantine: Quarantine | None = None
+        """What must not be judged in it again."""
         self.on_full: Callable[[], None] | None = None
         self.on_lost: Callable[[Document], None] | None = None
         self.on_committed: Callable[[Appended], None] | None = None
         self._log = log
+        self._pulse = pulse
         self._clock = clock
         self._patience = Patience() if patience is None else patience
         self._timer = timer
@@ -206,6 +213,16 @@ class Document:
                 self._take(ready)
 
     def _take(self, op: Submission) -> None:
+        if self._pulse is None:
+            self._admit(op)
+            return
+        self._pulse.judging(self.stream, self.replica.revision, op.actor.id, op.data)
+        try:
+            self._admit(op)
+        finally:
+            self._pulse.rest()
+
+    def _admit(self, op: Submission) -> None:
         receipt = op.receipt
         try:
             outcome = self._outcome(op)
@@ -235,6 +252,8 @@ class Document:
                     self._wait(op)
 
     def _outcome(self, op: Submission) -> Outcome:
+        if self.quarantine is not None and (why := self.quarantine.why(op.actor.id, op.data)) is not None:
+            return Denied(why)
         if self.frozen is not None:  # what it knows already may come again; nothing else is looked at
             is_known = self.replica.index.trim(read_update(op.data, self.limits)).is_empty
             return Nothing() if is_known else Denied(str(self.frozen))
@@ -394,6 +413,14 @@ class Document:
         """Wait until no large update is being tried or taken, at most `timeout` seconds."""
         if self._trials:
             await asyncio.wait(self._trials, timeout=timeout)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[None]:
+        """For the time in which somebody reads what the replica holds: the supervisor knows of it (G4)."""
+        if self._pulse is None:
+            return nullcontext()
+        return self._pulse.while_reading(self.stream, self.replica.revision, self.replica.size)
 
     # --- waiting for holes -------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from maquette.engine.assets import Assets, AssetStore, MemoryAssets
 from maquette.engine.carrier import Carrier
 from maquette.engine.document import Document, Receipt
 from maquette.engine.errors import InvalidInput, LogError, MaquetteError, NotFound
-from maquette.engine.events import SERVER, START, Actor, NewEvent, Position
+from maquette.engine.events import SERVER, START, Actor, Event, NewEvent, Position
 from maquette.engine.files import write_atomically
 from maquette.engine.folds import Folds, Poisoned
 from maquette.engine.ids import mint
@@ -40,7 +41,8 @@ from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.opening import Opener
 from maquette.engine.patience import Patience
 from maquette.engine.pens import Pens, client_id
-from maquette.engine.replica import Replica
+from maquette.engine.pulse import Pulse
+from maquette.engine.replica import Replica, ReplicaBroken, RevisionBroken
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
@@ -98,12 +100,15 @@ class Engine:
         """Called with a space and an actor whose role there may be another now, once that is on disk."""
         self.workers = Workers()
         """Where what is large is read first."""
-        self._opener = Opener(log, snapshots)
+        self._opener = Opener(log, snapshots, replay=self._replay)
         folder = log.folder if isinstance(log, SqliteLog) and log.is_writer and snapshots.folder is not None else None
         self.keeper = Keeper(None if folder is None else Folds(folder, snapshots, self.workers))
         """Of the snapshots."""
         self._trials = Trials(self.workers, folder, snapshots)
         self._trimming: asyncio.TimerHandle | None = None
+        self.pulse: Pulse | None = None
+        """What a supervisor watches, when there is one (G4)."""
+        self._snapshots = snapshots
         self.node = node
         self._restored = restored
         self._tenants: dict[str, TenantRecord] = {}
@@ -315,6 +320,10 @@ class Engine:
         except Poisoned as error:  # nobody who serves reads it; before that revision it is shown (G4)
             await space.freeze(record, epoch, error.revision, error.what)
             return await self._opened(space, record, epoch, stream)
+        except RevisionBroken as broken:  # it would never open again
+            _logger.error("document %s: %s; it is frozen before", stream, broken)
+            await space.freeze(record, epoch, broken.revision, str(broken))
+            return await self._opened(space, record, epoch, stream)
         if most != _shown(record, epoch):  # frozen, or thawed, meanwhile
             return await self._opened(space, record, epoch, stream)
         replica = opened.replica
@@ -348,11 +357,14 @@ class Engine:
         stream = space.record.document_stream(record, epoch)
         server = replica.doc.client_id
         limits = self.limits_of(space.record.tenant)
-        document = Document(stream, replica, self.log, self.clock, limits=limits, patience=self._patience)
+        document = Document(
+            stream, replica, self.log, self.clock, limits=limits, patience=self._patience, pulse=self.pulse
+        )
         document.position = position
         document.on_lost = self._forget
         document.on_large = partial(self._trials.run, server)
         document.frozen = space.frozen(record, epoch)
+        document.quarantine = record.quarantined.get(epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
         if record.kind is SCENE:
             carrier = space.carrier(record, epoch)
@@ -388,6 +400,27 @@ class Engine:
         if revision is not None and not 0 <= revision <= head:
             raise InvalidInput(f"revision: expected 0 to {head}, got {revision}")
         return min(head, head if most is None else most) if revision is None else revision
+
+    def _replay(self, replica: Replica, event: Event) -> None:
+        if self.pulse is not None:
+            self.pulse.replaying(event.stream, event.revision, len(event.data.get("update", b"")))
+        try:
+            replica.replay(event)
+        except ReplicaBroken as error:
+            raise RevisionBroken(event.revision, error) from error
+        finally:
+            if self.pulse is not None:
+                self.pulse.rest()
+
+    def reading(self, stream: str, replica: Replica) -> AbstractContextManager[None]:
+        """For the time in which somebody reads a replica of their own: the supervisor knows of it (G4)."""
+        if self.pulse is None:
+            return nullcontext()
+        return self.pulse.while_reading(stream, replica.revision, replica.size)
+
+    def discard_snapshot(self, stream: str) -> None:
+        """Let the document be opened from its first event on."""
+        self._snapshots.discard(stream)
 
     def drop(self, stream: str, error: MaquetteError) -> None:
         """Let the open document of `stream`, if there is one, be lost for `error` and opened again."""
@@ -435,6 +468,12 @@ class Engine:
         await document.drained()
         if self._lost.get(document.stream) is document:
             del self._lost[document.stream]
+
+    @property
+    def frozen_documents(self) -> int:
+        """How many epochs of documents are frozen, in the spaces that were asked for."""
+        records = (record for space in self._spaces.values() for record in space.record.documents.values())
+        return sum(len(record.frozen) for record in records)
 
     @property
     def open_documents(self) -> int:

@@ -33,7 +33,8 @@ Stamped = tuple[int, str, Record]
 async def scene_glb(space: Space) -> Exported:
     """The scene of `space` as it is on disk, without what is trashed, as one GLB."""
     document = await space.open("scene")
-    nodes, materials, tree = _scene(document)
+    with document.reading():
+        nodes, materials, tree = _scene(document)
     held = Receipt()
     document.settle_after_commit(held)
     await held.wait()  # what was read above may still be on its way to the disk (D1)
@@ -108,7 +109,8 @@ async def export_chat(space: Space, to: Path, progress: Progress = quiet) -> Rep
 
 async def _page(space: Space, record: DocumentRecord, page: int) -> list[Stamped]:
     replica = await space.engine.replica(space, record, page)
-    messages = plain(replica.shared(MESSAGES))
+    with space.engine.reading(space.record.document_stream(record, page), replica):
+        messages = plain(replica.shared(MESSAGES))
     return [(message["stamp"][0], message["id"], _record(message, space.record.profiles)) for message in messages]
 
 

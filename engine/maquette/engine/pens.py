@@ -55,10 +55,11 @@ class Pen:
         late: Late | None = None,
     ) -> tuple[T, Receipt]:
         """Run `edit` on the replica as one transaction and submit what it did."""
-        self.doc.apply_update(self._document.replica.diff(self.doc.get_state()))
-        self._captured.clear()
-        with self.doc.transaction():
-            result = edit(self.doc)
+        with self._document.reading():
+            self.doc.apply_update(self._document.replica.diff(self.doc.get_state()))
+            self._captured.clear()
+            with self.doc.transaction():
+                result = edit(self.doc)
         if not self._captured:
             receipt = Receipt()
             self._document.settle_after_commit(receipt)

@@ -39,6 +39,14 @@ class ReplicaBroken(MaquetteError):
     """pycrdt failed on an update that was judged good. The replica is dropped and built again from the log."""
 
 
+class RevisionBroken(ReplicaBroken):
+    """The log holds a revision that no replica takes: whoever replays freezes the document before it (G4)."""
+
+    def __init__(self, revision: int, error: ReplicaBroken) -> None:
+        super().__init__(f"revision {revision}: {error}")
+        self.revision = revision
+
+
 @dataclass(frozen=True, slots=True)
 class Nothing:
     """The update integrates nothing new (rule D2)."""

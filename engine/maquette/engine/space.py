@@ -36,6 +36,7 @@ from maquette.engine.kinds.scene import SCENE, SceneMemory
 from maquette.engine.log import EventLog
 from maquette.engine.members import MemberChange
 from maquette.engine.pens import client_id
+from maquette.engine.pulse import Busy
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.reports import Progress, quiet
 from maquette.engine.rewrite import beginning_of, rewrite
@@ -231,9 +232,18 @@ class Space:
         await self._record([named if event is None else replace(named, id=event)])
         self._reopen(record, epoch)
 
+    async def quarantine(self, record: DocumentRecord, epoch: int, busy: Busy, *, event: UUID) -> None:
+        """Deny the update that `busy` tells of when it comes again (G4). `event`: the id of the event that says so."""
+        data = {"document": record.id, "epoch": epoch, "digest": busy.digest, "size": busy.size, "actor": busy.actor}
+        await self._record([NewEvent("update.quarantined", SERVER, data, id=event)])
+        self._reopen(record, epoch)
+
     async def thaw(self, actor: Actor, record: DocumentRecord, epoch: int) -> None:
-        """Show the document whole again, and take edits. Does nothing to one that is not frozen."""
-        if epoch in record.frozen:
+        """Show the document whole again, and take edits, those too that were quarantined in it.
+
+        Does nothing to one that has neither.
+        """
+        if epoch in record.frozen or epoch in record.quarantined:
             await self._record([NewEvent("document.thawed", actor, {"document": record.id, "epoch": epoch})])
             self._reopen(record, epoch)
 

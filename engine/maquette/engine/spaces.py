@@ -20,6 +20,7 @@ from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.scene import SCENE
 from maquette.engine.kinds.text import TEXT
 from maquette.engine.members import Members
+from maquette.engine.quarantine import Quarantine
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CHAT, SCENE, TEXT)}
 FIXED = ("chat", "scene")
@@ -79,10 +80,14 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """An epoch that is shown as it was before the revision `before`, read-only, and why (G4)."""
+    """An epoch that is shown as it was before the revision `before`, read-only, and why (G4).
+
+    `times`: how often it was frozen, further back each time, since it was thawed.
+    """
 
     before: int
     reason: str
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -96,6 +101,7 @@ class DocumentRecord:
     epochs: list[Epoch] = field(default_factory=list)
     closed: dict[int, str] = field(default_factory=dict)
     frozen: dict[int, Frozen] = field(default_factory=dict)
+    quarantined: dict[int, Quarantine] = field(default_factory=dict)
 
     @property
     def current(self) -> int:
@@ -112,6 +118,16 @@ class DocumentRecord:
 
     def has(self, epoch: int) -> bool:
         return any(one.number == epoch for one in self.epochs)
+
+    def freeze(self, epoch: int, before: int, reason: str) -> None:
+        """Fold one `document.frozen`."""
+        frozen = self.frozen.get(epoch)
+        self.frozen[epoch] = Frozen(before, reason, 1 if frozen is None else frozen.times + 1)
+
+    def thaw(self, epoch: int) -> None:
+        """Fold one `document.thawed`: its quarantine ends too."""
+        self.frozen.pop(epoch, None)
+        self.quarantined.pop(epoch, None)
 
     def before(self, epoch: int) -> frozenset[int]:
         """The client ids of all epochs before `epoch`."""
@@ -179,9 +195,13 @@ class SpaceRecord:
             case "document.closed":
                 self.document(data["document"]).closed[data["epoch"]] = data["reason"]
             case "document.frozen":
-                self.document(data["document"]).frozen[data["epoch"]] = Frozen(data["before"], data["reason"])
+                self.document(data["document"]).freeze(data["epoch"], data["before"], data["reason"])
+            case "update.quarantined":
+                quarantined = self.document(data["document"]).quarantined
+                quarantine = quarantined.setdefault(data["epoch"], Quarantine())
+                quarantine.take(data["digest"], data["size"], data["actor"])
             case "document.thawed":
-                self.document(data["document"]).frozen.pop(data["epoch"], None)
+                self.document(data["document"]).thaw(data["epoch"])
             case "profile.named":
                 self.profiles[data["id"]] = data["name"]
                 if data.get("source") == IRC:

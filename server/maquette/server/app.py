@@ -26,6 +26,7 @@ from maquette.projections.fold import Projection
 from maquette.projections.runner import Runner
 from maquette.projections.scene_graph import SceneGraph
 from maquette.server import health, problems
+from maquette.server.aftermath import settle
 from maquette.server.allowances import ToldAllowances
 from maquette.server.auth import Authenticator
 from maquette.server.doorkeeper import Doorkeeper
@@ -34,6 +35,7 @@ from maquette.server.privacy import PrivateAnswers
 from maquette.server.redaction import keep_tokens_out_of_logs
 from maquette.server.rest import assets, chat, documents, files, members, operations, scene, spaces
 from maquette.server.services import Services
+from maquette.server.supervised import Supervised
 from maquette.server.sync import Hub, sync_route
 from maquette.server.tokens import Keyring
 
@@ -86,19 +88,24 @@ def create_server_app(
     cors: Sequence[str] = (),
     accept_loss: bool = False,
     limits: LimitTable = DEFAULT_TABLE,
+    watched: Supervised | None = None,
 ) -> FastAPI:
     """An application that opens the log in the folder `data` when the server starts, and closes it at its end.
 
-    The lifespan raises LogHeld, LogTooNew, LogDamaged, LogLost (unless `accept_loss`), KeysDamaged.
+    `watched` when a supervisor watches this process. The lifespan raises LogHeld, LogTooNew, LogDamaged, LogLost
+    (unless `accept_loss`), KeysDamaged.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(await Engine.open(data, accept_loss=accept_loss))
+            await settle(engine, data)
+            if watched is not None:
+                engine.pulse = watched.pulse
             runner = await Runner.open(engine.log, data / PROJECTIONS_FOLDER, PROJECTIONS, accept_loss=accept_loss)
             await stack.enter_async_context(runner)
-            _serve(app, engine, Authenticator(Keyring.load(data), engine.node, dev=dev), runner, limits)
+            _serve(app, engine, Authenticator(Keyring.load(data), engine.node, dev=dev), runner, limits, watched)
             await stack.enter_async_context(running(app))
             yield
 
@@ -148,11 +155,16 @@ def _app(lifespan: Lifespan, cors: Sequence[str]) -> FastAPI:
 
 
 def _serve(
-    app: FastAPI, engine: Engine, authenticator: Authenticator, projections: Runner | None, limits: LimitTable
+    app: FastAPI,
+    engine: Engine,
+    authenticator: Authenticator,
+    projections: Runner | None,
+    limits: LimitTable,
+    watched: Supervised | None = None,
 ) -> None:
     engine.limits_of = lambda tenant: _limits(engine, limits.of(tenant))
     hub = Hub(engine, authenticator, Doorkeeper(limits))
-    app.state.maquette = Services(engine, authenticator, hub, projections)
+    app.state.maquette = Services(engine, authenticator, hub, projections, 0 if watched is None else watched.restarts)
     app.router.routes.insert(0, sync_route(hub))  # before the many of REST, whose matching took a third of a handshake
 
 

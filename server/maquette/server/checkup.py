@@ -108,6 +108,8 @@ async def _check_documents(engine: Engine, data: Path, found: Checkup, progress:
             for epoch in record.epochs:
                 stream = space.record.document_stream(record, epoch.number)
                 try:
+                    if (frozen := space.frozen(record, epoch.number)) is not None:
+                        found.problems.append(f"document {stream}: {frozen}; `maquette thaw` lifts that")
                     replica = await engine.replica(space, record, epoch.number)
                 except MaquetteError as error:
                     found.problems.append(f"document {stream}: expected to replay its events, got {error}")

@@ -1,69 +1,24 @@
-"""The command line: `maquette COMMAND`. Each command is a module of `commands`."""
+"""The entry point of `maquette`.
+
+`maquette serve` is two processes (`supervisor`). The one that supervises must start quickly and must not fail with what
+it watches, so nothing of the server is imported before it is clear which of the two this is.
+"""
 
 from __future__ import annotations
 
-import logging
-from importlib.metadata import version
-from typing import Annotated
+import os
+import sys
 
-import typer
-
-from maquette.server.commands.backup import backup
-from maquette.server.commands.doctor import doctor
-from maquette.server.commands.log import log
-from maquette.server.commands.members import members
-from maquette.server.commands.rebuild import rebuild
-from maquette.server.commands.rewrite import rewrite
-from maquette.server.commands.serve import serve
-from maquette.server.commands.spaces import spaces
-from maquette.server.commands.token import token
-from maquette.server.commands.transfer import export_file, import_files
-
-app = typer.Typer(
-    name="maquette",
-    help="Maquette: people and AI participants chat and edit 3D scenes together, from one durable log.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",  # joins the lines of a docstring again
-    pretty_exceptions_enable=False,  # its boxes print local variables, which may hold tokens
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command()(serve)
-app.command()(token)
-app.command()(spaces)
-app.command()(members)
-app.command("import")(import_files)
-app.command("export")(export_file)
-app.command()(log)
-app.command()(rebuild)
-app.command()(rewrite)
-app.command()(backup)
-app.command()(doctor)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"maquette {version('maquette')}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
-    ] = False,
-) -> None:
-    """Maquette: people and AI participants chat and edit 3D scenes together, from one durable log.
-
-    Exit codes: 0 done, 1 something is wrong or was left out, 2 a wrong option or argument.
-    """
+from maquette.server.supervisor import SUPERVISED, supervise
 
 
 def main() -> None:
-    """The entry point."""
-    logging.basicConfig(level=logging.WARNING, format="maquette: %(message)s")  # to stderr, without a time
-    app(prog_name="maquette")
+    """Run the command that the arguments name; `serve` in a process of its own, under a supervisor."""
+    if sys.argv[1:2] == ["serve"] and SUPERVISED not in os.environ:
+        sys.exit(supervise([sys.executable, *sys.orig_argv[1:]]))
+    from maquette.server.commandline import run
+
+    run()
 
 
 if __name__ == "__main__":

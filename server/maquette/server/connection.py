@@ -317,7 +317,9 @@ class Connection:
             return
         self._greeted = True
         known = {client: min(clock, index.clock(client)) for client, clock in clocks.items() if index.clock(client)}
-        self._deliver_after_commit(SyncStep2(document.replica.diff(write_state_vector(known))), document)
+        with document.reading():
+            missing = document.replica.diff(write_state_vector(known))
+        self._deliver_after_commit(SyncStep2(missing), document)
 
     def _ask(self) -> None:
         if self._document is not None:

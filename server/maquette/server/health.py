@@ -65,6 +65,8 @@ async def metrics(request: Request) -> Response:
         ("log_writable", "1 while the log takes appends.", _writable(services)),
         ("documents_open", "Documents in memory.", services.engine.open_documents),
         ("documents_unopenable", "Documents that could not be opened the last time.", len(services.engine.unopenable)),
+        ("documents_frozen", "Frozen documents (G4), of the spaces in use.", services.engine.frozen_documents),
+        ("restarts", "Processes that served before this one, under the same supervisor (G4).", services.restarts),
         ("connections", "WebSocket connections.", len(services.hub.connections)),
     ):
         Gauge(f"maquette_{name}", help_, registry=registry).set(value)

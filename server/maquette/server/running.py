@@ -28,7 +28,8 @@ OPERATOR = "Command line"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that listens: its address, its process, and the actor id of whoever operates it."""
+    """A server that listens: its address, the process to ask for its end (the supervisor's, where there is one), and
+    the actor id of whoever operates it."""
 
     url: str
     pid: int

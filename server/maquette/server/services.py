@@ -29,13 +29,15 @@ WAIT_SECONDS = 10.0  # for a projection to reach a position; a healthy one is so
 class Services:
     """One engine, who may use it, its connections, and its read models when there are any.
 
-    `heavy` is held by requests that take much memory, so that the others find some.
+    `restarts`: how many processes of the same supervisor served before. `heavy` is held by requests that take much
+    memory, so that the others find some.
     """
 
     engine: Engine
     authenticator: Authenticator
     hub: Hub
     projections: Runner | None
+    restarts: int = 0
     heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_HEAVY))
 
     @property

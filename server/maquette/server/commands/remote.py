@@ -88,6 +88,11 @@ class Remote:
         said = (await self._ask("POST", path, params={"dry_run": dry_run})).json()
         return Rewriting(**{**said, "before": Weight(**said["before"]), "after": Weight(**said["after"])})
 
+    async def thaw(self, space: str, document: str) -> None:
+        """Lift the freeze and the quarantine of a document. Raises RemoteError."""
+        path = f"/v1/spaces/{quote(space, safe='')}/documents/{quote(document, safe='')}/thaw"
+        await self._ask("POST", path, expected=(204,))
+
     async def rebuild(self, name: str) -> None:
         """Build the projection `name` anew."""
         await self._ask("POST", f"/v1/projections/{name}/rebuild", expected=(204,))

@@ -28,6 +28,7 @@ from maquette.server.handshakes import AnsweringProtocol, Door
 from maquette.server.limits import DEFAULT_TABLE, FILE, LimitTable, read_limits
 from maquette.server.running import Running, announced, operator
 from maquette.server.services import Services
+from maquette.server.supervised import Supervised, supervised
 
 MAX_FRAME = 16 << 20  # bytes of a WebSocket frame: twice what the gate takes, which tells why it does not take more
 DRAIN_SECONDS = 15  # for requests that run when the server is told to end
@@ -63,6 +64,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    answer_seconds: Annotated[
+        float,
+        typer.Option(
+            "--answer-seconds",
+            metavar="S",
+            min=0,
+            help="How long the server may not answer before it is started again; 0 for ever. More for large updates.",
+        ),
+    ] = 5.0,
+    opening_seconds: Annotated[
+        float,
+        typer.Option(
+            "--opening-seconds",
+            metavar="S",
+            min=0,
+            help="The same while it loads a document, or stores all at its end.",
+        ),
+    ] = 60.0,
     accept_loss: Annotated[
         bool,
         typer.Option("--accept-loss", help="Open a log that ends before its witness, and give up what it has lost."),
@@ -70,14 +89,26 @@ def serve(
 ) -> None:
     """Serve sync (WebSocket), the REST API and the health endpoints over a data folder, which is made when missing.
 
+    The process that serves is watched by another. When it dies or no longer answers it is started again; the edit that
+    it was busy with is then denied, or, when it is in the log already, its document is shown as before, read-only.
+
     Ends cleanly on SIGTERM and Ctrl-C: what was sent is stored, clients are told to come back. Without --dev everybody
     needs a token: see `maquette token`.
     """
-    run(_serve(data, host, port, dev, cors or [], accept_loss, limits))
+    watched = supervised()
+    run(_serve(data, host, port, dev, cors or [], accept_loss, limits, watched, (answer_seconds, opening_seconds)))
 
 
 async def _serve(
-    data: Path, host: str, port: int, dev: bool, cors: list[str], accept_loss: bool, limits: Path | None
+    data: Path,
+    host: str,
+    port: int,
+    dev: bool,
+    cors: list[str],
+    accept_loss: bool,
+    limits: Path | None,
+    watched: Supervised | None,
+    silence: tuple[float, float],
 ) -> None:
     if dev and not is_loopback(host):
         raise InvalidInput(
@@ -85,16 +116,21 @@ async def _serve(
             f"can reach it"
         )
     table = _table(data, limits)
-    with _listening(host, port) as listener:
-        app = create_server_app(data, dev=dev, cors=cors, accept_loss=accept_loss, limits=table)
+    with _listening(host, port, watched) as listener:
+        if watched is not None:
+            watched.introduce(data, *silence, listener)
+            watched.begin()
+        app = create_server_app(data, dev=dev, cors=cors, accept_loss=accept_loss, limits=table, watched=watched)
         async with app.router.lifespan_context(app):  # not uvicorn's, which would log a traceback for a held log
-            await _Server(app, listener, data, dev).run()
+            await _Server(app, listener, data, dev, watched).run()
 
 
 class _Server(uvicorn.Server):
     """uvicorn, which says where it listens and lets the hub drain before connections are closed."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket, data: Path, dev: bool) -> None:
+    def __init__(
+        self, app: FastAPI, listener: socket.socket, data: Path, dev: bool, watched: Supervised | None
+    ) -> None:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -112,6 +148,7 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._data = data
         self._dev = dev
+        self._watched = watched
         self._announced = ExitStack()
 
     async def run(self) -> None:  # type: ignore[override]  # uvicorn's own starts a loop, and we are on one
@@ -124,10 +161,14 @@ class _Server(uvicorn.Server):
         self._listener.listen(BACKLOG)
         url = _url(self._listener)
         who = operator(self._services.engine.node).id
-        self._announced.enter_context(announced(self._data, Running(url, os.getpid(), who)))
-        _greet(url, self._data, self._dev)
+        pid = os.getpid() if self._watched is None else os.getppid()
+        self._announced.enter_context(announced(self._data, Running(url, pid, who)))
+        if self._watched is None or not self._watched.restarts:
+            _greet(url, self._data, self._dev)
+            say(f"Listening on {url}")
         _keep_what_is_loaded()
-        say(f"Listening on {url}")
+        if self._watched is not None:
+            self._watched.served()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -155,8 +196,12 @@ def _table(data: Path, limits: Path | None) -> LimitTable:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A bound socket, so that a port that is taken is known before the log is opened."""
+def _listening(host: str, port: int, watched: Supervised | None) -> Iterator[socket.socket]:
+    """A bound socket, so that a port that is taken is known before the log is opened; over a restart the same."""
+    if watched is not None and watched.listener is not None:
+        with watched.listener:
+            yield watched.listener
+        return
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

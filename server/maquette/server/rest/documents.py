@@ -55,9 +55,11 @@ async def get_state(
         # from the log, never from the live replica: what leaves is on disk (D1)
         replica = await access.services.engine.replica(access.space, record, epoch, revision=revision)
     headers = {"Maquette-Revision": str(replica.revision)}
-    if format == "update":
-        return Response(replica.diff(NOTHING), media_type=UPDATE, headers=headers)
-    told = {"document": record.name, "epoch": epoch, "revision": replica.revision, "state": _state(replica)}
+    with access.services.engine.reading(access.space.record.document_stream(record, epoch), replica):
+        if format == "update":
+            return Response(replica.diff(NOTHING), media_type=UPDATE, headers=headers)
+        state = _state(replica)
+    told = {"document": record.name, "epoch": epoch, "revision": replica.revision, "state": state}
     return JSONResponse(told, headers=headers)
 
 
@@ -102,6 +104,21 @@ async def rewrite_document(
         before=WeightOut(**asdict(done.before)),
         after=WeightOut(**asdict(done.after)),
     )
+
+
+@router.post("/{document}/thaw", status_code=204)
+async def thaw_document(
+    access: Entered,
+    document: Annotated[str, Path(description="`chat`, `scene`, `text:NAME`, each perhaps with `@epoch`.")],
+) -> None:
+    """Show a frozen document whole again and let it take edits, also those quarantined in it. Takes the role owner.
+
+    What harmed the server may do so again; then the document is frozen again.
+    """
+    if access.role < Role.OWNER:
+        raise Forbidden(f"document: expected the role owner, got {access.role.name.lower()}")
+    record, epoch = _find(access.space, document)
+    await access.space.thaw(access.actor, record, epoch)
 
 
 def _find(space: Space, name: str) -> tuple[DocumentRecord, int]:

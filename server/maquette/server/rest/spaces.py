@@ -53,6 +53,7 @@ class DocumentOut(BaseModel):
     epoch: int = Field(description="The current one; of a chat, its newest page.", examples=[1])
     epochs: list[int] = Field(examples=[[1]])
     closed: list[int] = Field(description="Epochs that take no more writes.", examples=[[]])
+    frozen: list[int] = Field(description="Epochs shown as before a revision, read-only (G4).", examples=[[]])
 
 
 class SpaceOut(BaseModel):
@@ -123,6 +124,7 @@ def _out(space: Space, role: Role) -> SpaceOut:
             epoch=record.current,
             epochs=[epoch.number for epoch in record.epochs],
             closed=sorted(record.closed),
+            frozen=sorted(record.frozen),
         )
         for record in space.record.documents.values()
     ]

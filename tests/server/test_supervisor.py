@@ -1,0 +1,156 @@
+"""The supervisor with real processes that are no servers: when it starts another, and when it ends (G4)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from maquette.engine.pulse import Busy, Work
+from maquette.server import supervisor
+from maquette.server.incidents import Incident, unsettled
+from maquette.server.supervisor import supervise
+
+STREAM = "dev/6Yp0aUz81Rk/6Yp0aUz81Rk@1"
+
+CHILD = """
+import json, os, signal, sys, time
+from pathlib import Path
+from maquette.server.supervised import supervised
+import socket
+folder = Path({folder!r})
+started = folder / "started"
+number = int(started.read_text()) if started.exists() else 0
+started.write_text(str(number + 1))
+me = supervised()
+assert me is not None and me.restarts == number
+def serve():
+    me.introduce(folder, {answer}, {opening}, me.listener or socket.create_server(("127.0.0.1", 0)))
+    me.served()
+{body}
+"""
+
+
+def supervised(folder: Path, body: str, *, answer: float = 30, opening: float = 60) -> tuple[int, int]:
+    """The exit code of the supervisor of a process that does `body`, and how many such processes there were."""
+    code = CHILD.format(folder=str(folder), body=body, answer=answer, opening=opening)
+    exit_code = supervise([sys.executable, "-c", code])
+    return exit_code, int((folder / "started").read_text())
+
+
+def incidents(folder: Path) -> list[Incident]:
+    found = [incident for _, incident in unsettled(folder)]
+    assert None not in found
+    return [incident for incident in found if incident is not None]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.01)
+
+
+def test_g4_what_ends_before_it_served_is_not_started_again(tmp_path: Path) -> None:
+    assert supervised(tmp_path, "sys.exit(2)") == (2, 1)
+
+
+def test_g4_a_process_that_was_told_to_end_ends_its_supervisor(tmp_path: Path) -> None:
+    assert supervised(tmp_path, "serve()") == (0, 1)
+
+
+def test_g4_a_process_that_ends_by_itself_is_started_again_on_the_same_socket(tmp_path: Path) -> None:
+    body = """
+port = folder / "port"
+if number == 0:
+    serve()
+    sys.exit(3)
+assert me.listener.getsockname()[1] > 0
+serve()
+"""
+    assert supervised(tmp_path, body) == (0, 2)
+    assert incidents(tmp_path) == []
+
+
+def test_g4_one_that_dies_again_and_again_is_given_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert supervised(tmp_path, "serve(); sys.exit(3)") == (3, supervisor.MOST_FAILURES)
+    assert "it ended 10 times in a row, and is not started again" in capfd.readouterr().err
+
+
+def test_g4_one_that_cannot_start_again_is_tried_for_a_while(tmp_path: Path) -> None:
+    """As while a command holds the log, or a full disk has no room."""
+    assert supervised(tmp_path, "number in (1, 2) and sys.exit(1); serve(); sys.exit(7 if number == 0 else 0)") == (
+        0,
+        4,
+    )
+
+
+def test_g4_a_hang_is_ended_and_written_down_before_the_next_start(tmp_path: Path) -> None:
+    body = f"""
+if number == 0:
+    serve()
+    me.pulse.judging({STREAM!r}, 7, "ann", b"poison")
+    time.sleep(60)
+assert len(list((folder / "incidents").glob("*.json"))) == 1
+serve()
+"""
+    assert supervised(tmp_path, body, answer=1) == (0, 2)
+    [incident] = incidents(tmp_path)
+    assert (incident.busy.work, incident.busy.stream, incident.busy.actor) == (Work.JUDGING, STREAM, "ann")
+    assert "it did not answer for " in incident.cause
+
+
+def test_g4_a_sign_of_life_is_no_hang(tmp_path: Path) -> None:
+    body = """
+serve()
+for _ in range(30):
+    me.pulse.beat()
+    time.sleep(0.1)
+"""
+    assert supervised(tmp_path, body, answer=2) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "mark", ["me.pulse.loading(STREAM, 7, 0)", "me.pulse.replaying(STREAM, 7, 1 << 21)"], ids=["opening", "large"]
+)
+def test_g4_opening_and_large_updates_have_limits_of_their_own(tmp_path: Path, mark: str) -> None:
+    body = f"STREAM = {STREAM!r}\nserve()\n{mark}\ntime.sleep(2)"
+    assert supervised(tmp_path, body, answer=0.5, opening=30) == (0, 1)
+
+
+def test_g4_without_a_limit_nothing_is_a_hang(tmp_path: Path) -> None:
+    assert supervised(tmp_path, "serve(); time.sleep(1)", answer=0, opening=0) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT"])
+def test_g4_a_crash_blames_what_was_being_done(tmp_path: Path, name: str) -> None:
+    body = f"""
+serve()
+if number == 0:
+    me.pulse.replaying({STREAM!r}, 9, 30)
+    os.kill(os.getpid(), signal.{name})
+"""
+    assert supervised(tmp_path, body) == (0, 2)
+    [incident] = incidents(tmp_path)
+    assert incident.busy == Busy(Work.REPLAYING, STREAM, 9, 30)
+    assert name in incident.cause
+
+
+def test_g4_a_kill_blames_nobody_until_it_comes_over_the_same_again(tmp_path: Path) -> None:
+    """The kernel's, when memory runs out, comes again; a person's does not."""
+    body = f"""
+serve()
+if number < 3:
+    me.pulse.replaying({STREAM!r}, 9 if number else 8, 30)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert supervised(tmp_path, body) == (0, 4)
+    [incident] = incidents(tmp_path)
+    assert (incident.busy.revision, incident.times) == (9, 2)
+
+
+def test_a_file_that_is_no_incident_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "incidents").mkdir()
+    for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps({"cause": "x", "times": 1, "busy": {"work": 99}}))):
+        (tmp_path / "incidents" / f"{name}.json").write_text(text)
+    assert [incident for _, incident in unsettled(tmp_path)] == [None, None, None]
