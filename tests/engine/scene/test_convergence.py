@@ -166,14 +166,9 @@ class Scenes(RuleBasedStateMachine):
     def move(self, peer: int, pick: int, parent: int, index: int) -> None:
         self.move_under(peer, self.pick(peer, pick), self.pick(peer, parent) if parent % 5 else None, index)
 
-    @rule(peer=peers, pick=st.integers(0, 2), parent=st.integers(0, 2))
-    def move_among_the_first(self, peer: int, pick: int, parent: int) -> None:
-        """As `move`, where people often want the same."""
-        self.move_under(peer, self.pick(peer, pick), self.pick(peer, parent), 0)
-
     @rule(peer=peers, pick=st.integers(0, 2))
     def move_under_each_other(self, peer: int, pick: int) -> None:
-        """One peer moves a node under another, the next peer that one under the first: unheard of, they close a cycle."""
+        """One peer moves a node under another, the next peer that one under the first: this is what closes cycles."""
         one, other = self.pick(peer, pick), self.pick(peer, pick + 1)
         self.move_under(peer, one, other, 0)
         neighbour = (peer + 1) % PEERS
