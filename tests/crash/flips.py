@@ -77,9 +77,11 @@ class Tally:
         return f"{number} damages, named/harmless: {', '.join(parts)}; 0 silently wrong"
 
 
-async def run_flips(folder: Path, damages: int, seed: int) -> Tally:
+async def run_flips(
+    folder: Path, damages: int, seed: int, told: tuple[type[Exception], ...] = (MaquetteError,)
+) -> Tally:
     """`damages` of a killed server's folder, as it was left and as the next start leaves it, one at a time, in equal
-    parts. Raises SilentlyWrong."""
+    parts. Errors in `told` name a damage. Raises SilentlyWrong."""
     dice, tally = Random(seed), Tally()
     data = await _killed(folder / "killed", dice)
     token = Keyring.load(data).sign("ann", "Ann", TENANT, {"*": "owner"})
@@ -92,7 +94,7 @@ async def run_flips(folder: Path, damages: int, seed: int) -> Tally:
         what = _damage(dice.choice(sorted(copy.glob(PARTS[part]))), dice)
         try:
             _compare(await _read(copy, token), whole, f"seed {seed}, damage {number}: {what}")
-        except MaquetteError:
+        except told:
             tally.named[part] += 1
         else:
             tally.harmless[part] += 1

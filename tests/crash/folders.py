@@ -22,7 +22,7 @@ from tests.crash.medium import Medium, Step
 from tests.crash.recording import Journal, recording
 from tests.support.gltf import textured
 
-from maquette.engine import engine as engines
+from maquette.engine import keeping
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
 from maquette.engine.logs import writer
@@ -111,7 +111,7 @@ async def live(folder: Path, files: Mapping[str, bytes], dice: Random) -> Life:
     folder.parent.mkdir(parents=True)
     put(folder, files)
     life = Life(dict(files))
-    snapshots = patch.object(engines, "SNAPSHOT_AFTER", 3)
+    snapshots = patch.object(keeping, "AFTER", 3)
     with snapshots, patch.object(writer, "FOLD_PAGES", 40), recording(folder) as journal:
         async with (
             await Engine.open(folder) as engine,
@@ -138,10 +138,11 @@ class _Work:
         for number in range(ROUNDS):
             await asyncio.gather(self._import(), self._post(), self._edit())
             self.engine.evict_idle(0)
+            await self.engine.keeper.settled()
             name = self.dice.choice(self.runner.names)
             await asyncio.gather(self.runner.rebuild(name), self._import(), self._post())
             if number == self.dice.randrange(ROUNDS):
-                await self._back_up(number)
+                await self._back_up()
         await self.runner.wait_for(await self.engine.log.head(), 30)
 
     def _tell(self, kind: str, what: str) -> None:
@@ -174,8 +175,8 @@ class _Work:
         await space.write_scene(ANN, Role.EDITOR, lambda scene: scene.add("group", mark))
         self._tell("mark", mark)
 
-    async def _back_up(self, number: int) -> None:
-        target = self.folder / f"{BACKUP}{number}"
+    async def _back_up(self) -> None:
+        target = self.folder / f"{BACKUP}{self.dice.getrandbits(40)}"
         await backup(self.engine.log, target)  # type: ignore[arg-type]  # on disk here
         self._tell("backup", target.name)
 

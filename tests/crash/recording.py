@@ -129,6 +129,8 @@ class Journal:
             self._moved_folder(f"{name}/", f"{new}/")
             return
         self._look(name, path)
+        if folder := _parent(new):
+            self._made(folder)
         self.steps.append(Renamed(name, new, both))
         self._names.add(new)
         self._known[new] = self._known[name]
@@ -164,6 +166,8 @@ class Journal:
     def _made(self, name: str) -> bool:
         if name in self._names:
             return False
+        if folder := _parent(name.rstrip("/")):
+            self._made(folder)  # another process has made it
         self._names.add(name)
         self.steps.append(Made(name))
         return True

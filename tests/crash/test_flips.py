@@ -6,8 +6,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from sqlalchemy.exc import DatabaseError
 from tests.crash.flips import SilentlyWrong, run_flips
 
+from maquette.engine.errors import MaquetteError
 from maquette.projections.sums import Sums
 
 
@@ -27,4 +29,4 @@ async def test_l6_read_models_without_sums_would_be_silently_wrong(tmp_path: Pat
     """The harness itself finds what is not noticed."""
     parts = {"read model": "projections/*/*.sqlite"}
     with patch("tests.crash.flips.PARTS", parts), patch.object(Sums, "check"), pytest.raises(SilentlyWrong):
-        await run_flips(tmp_path, 150, seed=1)
+        await run_flips(tmp_path, 150, seed=1, told=(MaquetteError, DatabaseError))

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.projections import Tally, add, dump, on_file, until, write
 
+from maquette.engine import files
 from maquette.engine.errors import LogLost, NotFound
 from maquette.engine.events import Event, Position
 from maquette.engine.log import EventLog
@@ -221,6 +222,25 @@ class Gated(Tally):
             self.begun.set()
             assert self.gate.wait(5)
         super().apply(connection, events)
+
+
+async def test_v3_a_rebuild_whose_pointer_could_not_be_flushed_keeps_what_the_pointer_names(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = await add(log, "a", 1)
+    async with await Runner.open(log, tmp_path, [Tally]) as runner:
+        await runner.wait_for(last, 5)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "sync_folder", _fail)
+            with pytest.raises(OSError, match="Input/output error"):
+                await runner.rebuild("tally")
+        assert Builds(tmp_path, "tally").live() is not None
+        assert await sums(runner) == [("a", 1, 1)]
+    assert await reopened_sums(log, tmp_path) == [("a", 1, 1)]
+
+
+def _fail(folder: Path) -> None:
+    raise OSError(errno.EIO, "Input/output error", str(folder))
 
 
 async def test_v3_the_live_view_follows_the_log_during_a_rebuild(

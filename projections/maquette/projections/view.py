@@ -182,7 +182,8 @@ class View:
                 build, self._build = self._live, build
         finally:
             await build.store.close()
-            await asyncio.to_thread(builds.remove, build.store.path)
+            if build.store.path != self._builds.live():  # a pointer that could not be flushed may name it all the same
+                await asyncio.to_thread(builds.remove, build.store.path)
         self._move(0)
 
     async def close(self) -> None:
