@@ -21,6 +21,7 @@ from maquette.engine import engine, keeping
 from maquette.engine.engine import Engine
 from maquette.engine.kinds.chat import PageLimits
 from maquette.engine.logs import writer
+from maquette.engine.workers import Worker, Workers
 from maquette.projections.runner import Runner
 from maquette.server.commandline import run
 
@@ -51,8 +52,17 @@ SELDOM = (
 """Points that are passed a few times: openings, foldings, snapshots, page turns, imports, rebuilds, renames."""
 
 
+class _ReadyWorkers(Workers):
+    """Has a worker from the start on: starting one beside the load takes longer than most of these lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idle.append(Worker())
+
+
 def hurry() -> None:
     """Make the numbers small."""
+    setattr(engine, "Workers", _ReadyWorkers)  # noqa: B010  (it is a class to mypy)
     engine.IDLE_SECONDS = 0.1
     keeping.AFTER, keeping.EVERY = 10, 40
     writer.FOLD_PAGES = 60

@@ -9,9 +9,9 @@ from pathlib import Path
 
 SERVER = """
 import atexit, gc, sys
-from maquette.server.cli import main
+from maquette.server.commandline import run  # what the supervisor starts
 atexit.register(lambda: print(gc.get_freeze_count(), file=sys.stderr))
-main()
+run()
 """
 
 
