@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,9 +23,10 @@ from maquette.engine.folds import Folds, differs, fold
 from maquette.engine.kinds.scene import NODES, SCENE
 from maquette.engine.kinds.text import TEXT
 from maquette.engine.logs.sqlite import SqliteLog
+from maquette.engine.pulse import Busy, Pulse, Work, shared_memory
 from maquette.engine.replica import Replica
 from maquette.engine.roles import Role
-from maquette.engine.snapshots import SnapshotStore
+from maquette.engine.snapshots import Kept, SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.update import read_update
 from maquette.engine.workers import Budget, Progress
@@ -70,6 +71,27 @@ async def test_d6_the_live_replica_never_writes_its_state_for_a_snapshot(
     space.engine.evict_idle(0)
     await space.engine.keeper.settled()
     assert len(snapshots(space)) == 1
+
+
+async def test_g4_while_a_snapshot_is_loaded_the_supervisor_can_see_it(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "AFTER", 1)
+    await space.write(NOTES, ADA, Role.EDITOR, type_word)
+    space.engine.evict_idle(0)
+    await space.engine.keeper.settled()
+    space.engine.pulse = Pulse(shared_memory())
+    seen, fill = list[Busy | None](), Kept.fill
+
+    def watched(kept: Kept, replica: Replica) -> Iterator[None]:
+        for step in fill(kept, replica):
+            seen.append(space.engine.pulse.busy())  # type: ignore[union-attr]  # set above
+            yield step
+
+    monkeypatch.setattr(Kept, "fill", watched)
+    document = await space.open(NOTES)
+    assert {(busy.work, busy.stream, busy.revision) for busy in seen if busy} == {(Work.LOADING, document.stream, 1)}
+    assert space.engine.pulse.busy() is None
 
 
 async def test_d6_snapshots_are_deletable_at_any_time(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ class Engine:
         """Called with a space and an actor whose role there may be another now, once that is on disk."""
         self.workers = Workers()
         """Where what is large is read first."""
-        self._opener = Opener(log, snapshots, replay=self._replay)
+        self._opener = Opener(log, snapshots, replay=self._replay, loading=self._loading)
         folder = log.folder if isinstance(log, SqliteLog) and log.is_writer and snapshots.folder is not None else None
         self.keeper = Keeper(None if folder is None else Folds(folder, snapshots, self.workers))
         """Of the snapshots."""
@@ -411,6 +411,9 @@ class Engine:
         finally:
             if self.pulse is not None:
                 self.pulse.rest()
+
+    def _loading(self, stream: str, revision: int, size: int) -> AbstractContextManager[None]:
+        return nullcontext() if self.pulse is None else self.pulse.while_loading(stream, revision, size)
 
     def reading(self, stream: str, replica: Replica) -> AbstractContextManager[None]:
         """For the time in which somebody reads a replica of their own: the supervisor knows of it (G4)."""

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from maquette.engine.events import Event
@@ -24,6 +25,7 @@ SLICE_SECONDS = 0.005  # of work, before others get the loop
 LONG_EVENTS = 4_000  # behind a snapshot: 0.4 s of replaying; a worker needs as long to start, then thrice that
 LONG_BYTES = 1 << 20  # of their updates, or a quarter of what is there
 THREAD_BYTES = 64 << 10  # of a snapshot: smaller ones are decoded in less than a millisecond
+_END = object()
 _logger = logging.getLogger(__name__)
 
 
@@ -49,14 +51,23 @@ class Opened(NamedTuple):
 
 
 class Opener:
-    """Builds replicas out of `log` and `snapshots`; `replay` is how a replica takes in an event, its own way else."""
+    """Builds replicas out of `log` and `snapshots`; `replay` is how a replica takes in an event, its own way else.
+
+    `loading` is around each piece of a snapshot that is applied: its stream, revision and bytes.
+    """
 
     def __init__(
-        self, log: EventLog, snapshots: SnapshotStore, *, replay: Callable[[Replica, Event], None] | None = None
+        self,
+        log: EventLog,
+        snapshots: SnapshotStore,
+        *,
+        replay: Callable[[Replica, Event], None] | None = None,
+        loading: Callable[[str, int, int], AbstractContextManager[None]] = lambda *_: nullcontext(),
     ) -> None:
         self._log = log
         self._snapshots = snapshots
         self._replay = replay or _replay
+        self._loading = loading
         self._large = asyncio.Lock()
 
     async def open(
@@ -98,12 +109,18 @@ class Opener:
         if newest is None or newest.id != kept.last:  # of a history that was given up
             return replica
         try:
-            for _ in kept.fill(replica):
-                await turns.take()
+            await self._fill(replica, stream, kept, turns)
         except (ValueError, RuntimeError) as error:  # pycrdt's: a snapshot is a cache, the log has everything
             _logger.warning("the snapshot of %s cannot be applied and is left aside: %s", stream, error)
             return Replica(kind, server)
         return replica
+
+    async def _fill(self, replica: Replica, stream: str, kept: Kept, turns: Turns) -> None:
+        steps, more = kept.fill(replica), True
+        while more:
+            with self._loading(stream, kept.revision, kept.size):
+                more = next(steps, _END) is not _END
+            await turns.take()
 
     async def _read(self, stream: str, kind: Kind, until: int) -> Kept | None:
         if self._snapshots.size(stream) < THREAD_BYTES:

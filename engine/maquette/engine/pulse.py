@@ -39,7 +39,7 @@ class Work(IntEnum):
     REPLAYING = 2
     """One revision of a document's stream."""
     LOADING = 3
-    """A whole document: from a snapshot, or into one."""
+    """A snapshot of a document, piece by piece."""
     READING = 4
     """What a document holds, for somebody who asked."""
 
@@ -103,7 +103,7 @@ class Pulse:
         self._mark(Work.REPLAYING, stream, revision, size)
 
     def loading(self, stream: str, revision: int, size: int) -> None:
-        """Begin to turn a snapshot at `revision` into a replica, or back."""
+        """Begin to turn a piece of a snapshot at `revision` into a part of a replica."""
         self._mark(Work.LOADING, stream, revision, size)
 
     def reading(self, stream: str, revision: int, size: int) -> None:
@@ -118,6 +118,15 @@ class Pulse:
     def while_reading(self, stream: str, revision: int, size: int) -> Iterator[None]:
         """`reading`, and `rest` at the end of the block."""
         self.reading(stream, revision, size)
+        try:
+            yield
+        finally:
+            self.rest()
+
+    @contextmanager
+    def while_loading(self, stream: str, revision: int, size: int) -> Iterator[None]:
+        """`loading`, and `rest` at the end of the block."""
+        self.loading(stream, revision, size)
         try:
             yield
         finally:

@@ -47,12 +47,17 @@ class Kept:
     memory: Memory
     carried: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of the state."""
+        return sum(map(len, self.pieces))
+
     def fill(self, replica: Replica) -> Iterator[None]:
         """Make an empty replica the one that was stored, in steps of some milliseconds."""
         for piece in self.pieces:
             replica.doc.apply_update(piece)
             yield
-        replica.size = sum(map(len, self.pieces))
+        replica.size = self.size
         replica.index = self.index
         replica.claims = self.claims
         replica.memory = self.memory

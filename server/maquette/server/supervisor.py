@@ -286,7 +286,7 @@ def _doing(busy: Busy) -> str:
         case Work.REPLAYING:
             return f"it replayed revision {busy.revision} of {busy.stream}"
         case Work.LOADING:
-            return f"it loaded or stored a snapshot of {busy.stream}"
+            return f"it loaded a snapshot of {busy.stream}"
         case _:
             return f"it read {busy.stream} at revision {busy.revision}"
 
