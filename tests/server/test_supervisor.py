@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import sys
 from pathlib import Path
@@ -154,3 +156,23 @@ def test_a_file_that_is_no_incident_is_told_apart(tmp_path: Path) -> None:
     for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps({"cause": "x", "times": 1, "busy": {"work": 99}}))):
         (tmp_path / "incidents" / f"{name}.json").write_text(text)
     assert [incident for _, incident in unsettled(tmp_path)] == [None, None, None]
+
+
+def test_g4_a_standard_error_that_takes_nothing_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert supervised(tmp_path, "serve(); sys.exit(0 if number else 3)") == (0, 2)
+
+
+def test_g4_opening_without_a_limit_is_no_hang(tmp_path: Path) -> None:
+    body = f"""
+serve()
+me.pulse.loading({STREAM!r}, 0, 1)
+time.sleep(2)
+"""
+    assert supervised(tmp_path, body, answer=0.5, opening=0) == (0, 1)

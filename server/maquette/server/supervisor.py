@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class _Terms:
         if busy is None:
             return self.answer
         if busy.work is Work.LOADING:
-            return max(self.opening, self.answer)
+            return max(self.opening, self.answer) if self.opening else float("inf")
         return self.answer + SECONDS_PER_MIB * busy.size / (1 << 20)
 
 
@@ -173,7 +173,8 @@ class _Supervisor:
     def _limit(self, life: _Life) -> float:
         assert self._terms is not None
         limit = self._terms.limit(life.pulse.busy())
-        return max(limit, self._terms.opening) if self._wake.ending else limit  # it stores what everybody sent
+        # at its end it stores what everybody sent
+        return max(limit, self._terms.opening or float("inf")) if self._wake.ending else limit
 
     def _hear(self, life: _Life) -> bool:
         """Take in what the process says; False when it will say no more."""
@@ -299,4 +300,5 @@ def _write(data: Path, cause: str, times: int, busy: Busy) -> None:
 
 
 def _tell(what: str) -> None:
-    print(f"maquette: the process that serves: {what}", file=sys.stderr, flush=True)  # noqa: T201  (no typer here)
+    with suppress(OSError):  # a full disk, or nobody who reads: that must not end the server
+        print(f"maquette: the process that serves: {what}", file=sys.stderr, flush=True)  # noqa: T201  (no typer here)
