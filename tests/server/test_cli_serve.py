@@ -305,3 +305,19 @@ def test_g2_a_server_takes_its_limits_from_the_data_folder_or_from_a_file_and_na
     code, told = finish(start("serve", "--data", data, "--port", "0", "--limits", tmp_path / "none.toml"))
     assert code != 0
     assert "none.toml: expected a TOML file" in told
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback() -> None:
+    code = """
+import signal, sys
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "maquette.server.commandline":
+            signal.raise_signal(signal.SIGINT)
+from maquette.server.cli import main
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["maquette", "spaces"]
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
