@@ -12,7 +12,7 @@ from tests.support.peer import peer
 from tests.support.server import LocalServer, local_server
 
 from maquette.engine.sync import QueryAwareness, write_frame
-from maquette.server import handshakes
+from maquette.server import bodies, handshakes
 from maquette.server.turns import Party, Turns
 
 NOTES = "demo/text:notes"
@@ -94,6 +94,21 @@ async def test_g2_a_second_request_that_never_ends_is_cut_off_too(server: LocalS
     assert head.startswith(b"HTTP/1.1 200")
     writer.write(REQUEST)
     assert await ended(reader) == b"ok\n"
+    writer.close()
+
+
+async def test_g2_a_body_that_comes_by_drops_is_answered_with_408(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "GRACE_SECONDS", HURRY)
+    reader, writer = await connected(server)
+    head = (
+        b"POST /v1/spaces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+    )
+    writer.write(head + b'{"slug":')
+    answer = await ended(reader)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"body: expected 4096 bytes a second, got 8 bytes and then too few" in answer
     writer.close()
 
 

@@ -1,11 +1,13 @@
 """Bodies of requests: JSON as RFC 8259 has it, and both JSON and files within limits.
 
 Rule 1: a body is counted while it comes; one that says a larger length is refused before it is read.
-Rule 2: NaN, Infinity and what UTF-8 cannot hold are not JSON, whatever Python's reader takes.
+Rule 2: a body comes at some pace, so that nobody holds connections and what serves them with a few bytes a minute.
+Rule 3: NaN, Infinity and what UTF-8 cannot hold are not JSON, whatever Python's reader takes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -15,9 +17,12 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from maquette.server.errors import MalformedBody, TooLarge, UnsupportedMedia
+from maquette.server.errors import MalformedBody, TooLarge, TooSlow, UnsupportedMedia
 
 MAX_JSON = 1 << 20  # bytes: a chat message has 32 KiB, a node with its extras 64 KiB
+
+GRACE_SECONDS = 30.0  # for a connection that stops and comes back
+LEAST_PACE = 4 << 10  # bytes a second behind that: the slowest of lines, on which 1 MiB takes four minutes
 
 
 class JsonRequest(Request):
@@ -57,19 +62,37 @@ def _require_json(content_type: str | None) -> None:
 
 
 async def limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body in pieces as they come. Raises TooLarge, and MalformedBody when the client goes away."""
+    """The body in pieces as they come. Raises TooLarge, TooSlow, and MalformedBody when the client goes away."""
     said = request.headers.get("content-length", "")
     if said.isascii() and said.isdigit() and int(said[:20]) > limit:
         raise TooLarge(limit, int(said[:20]))
     size = 0
     try:
-        async for chunk in request.stream():
+        async for chunk in _paced(request.stream()):
             size += len(chunk)
             if size > limit:
                 raise TooLarge(limit, None)
             yield chunk
     except ClientDisconnect as error:  # nobody hears this, but it is no fault of ours to be logged
         raise MalformedBody(f"body: expected all of it, got its end after {size} bytes") from error
+
+
+async def _paced(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The pieces, while they come at LEAST_PACE. Raises TooSlow."""
+    left, size = GRACE_SECONDS, 0  # what the server itself takes for a piece does not count
+    clock = asyncio.get_running_loop().time
+    while True:
+        begun = clock()
+        try:
+            async with asyncio.timeout(left):
+                piece = await anext(pieces, None)
+        except TimeoutError as error:
+            raise TooSlow(f"body: expected {LEAST_PACE} bytes a second, got {size} bytes and then too few") from error
+        if piece is None:
+            return
+        size += len(piece)
+        left += begun - clock() + len(piece) / LEAST_PACE
+        yield piece
 
 
 def parse_json(body: bytes) -> Any:

@@ -36,6 +36,10 @@ class TooLarge(InvalidInput):
         self.limit = limit
 
 
+class TooSlow(InvalidInput):
+    """A request's body comes so slowly that it would hold its connection for ever. Nothing of it was kept."""
+
+
 class MalformedBody(InvalidInput):
     """A request's body is not JSON (RFC 8259), or JSON that UTF-8 cannot hold."""
 
