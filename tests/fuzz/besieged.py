@@ -18,9 +18,9 @@ from tests.support.live import Peer, assert_nothing_pending, message, node, open
 from maquette.engine.document import Document, Receipt
 from maquette.engine.events import Actor
 from maquette.engine.index import Index
-from maquette.engine.kinds.chat import CHAT
-from maquette.engine.kinds.kind import Kind
-from maquette.engine.kinds.scene import NODES, SCENE
+from maquette.engine.kinds.chat import CHAT, MESSAGES
+from maquette.engine.kinds.kind import Kind, plain
+from maquette.engine.kinds.scene import NODES, RECORDS, SCENE, _check_record
 from maquette.engine.kinds.text import TEXT
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.roles import Role
@@ -103,6 +103,7 @@ class Besieged:
         replica = self.document.replica
         assert self.document.error is None
         assert_nothing_pending(replica)
+        assert_whole_records(replica)
         content = whole(replica.doc)
         for peer in self.honest:
             assert whole(peer.doc) == content
@@ -177,6 +178,17 @@ def _read_root(root: Any) -> None:
     except ValueError as error:  # Yjs puts XML into maps and arrays too
         if "no Python equivalent" not in str(error):
             raise
+
+
+def assert_whole_records(replica: Replica) -> None:
+    """Each message, node, material and comment has all of its fields, and none that is not its own."""
+    if replica.kind is CHAT:
+        for record in replica.doc.get(MESSAGES, type=Array):
+            assert {"id", "author", "body", "sent", "reactions", "stamp"} <= set(record.keys()), record.to_py()
+    elif replica.kind is SCENE:
+        for root, what in RECORDS.items():
+            for id_, record in replica.doc.get(root, type=Map).items():
+                _check_record(what, id_, plain(record))
 
 
 def assert_same_index(one: Index, other: Index) -> None:

@@ -12,7 +12,7 @@ Rule 3: deleting a type deletes what is in it: only the outermost deletion is an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -53,6 +53,8 @@ class Edit:
     type_ref: int | None = None
     structs: list[Id] = field(default_factory=list)
     erased: list[Id] = field(default_factory=list)
+    hidden: bool = False
+    """Whether the same op writes something at the same key that lies behind it, wherever it stands in the op."""
 
     @property
     def id(self) -> Id:
@@ -70,7 +72,7 @@ class Edits:
 
     def write(self, write: Write, parent: Parent) -> None:
         """Take in one struct that lies in `parent`; at a key even a deleted one counts: it ends what was there."""
-        content = DELETED if write.id in self.hidden else write.content
+        content = DELETED if self._is_blank(write) else write.content
         if write.key is not None:
             self._write_key(write, parent, write.key, content)
         elif content is TYPE:
@@ -87,6 +89,41 @@ class Edits:
             edit.action, edit.type_ref = SET, write.struct.value()
         elif content is not DELETED:
             edit.action, edit.value = SET, _single(write)
+
+    def order(self, writes: Sequence[Write]) -> None:
+        """See to keys that are written more than once: what lies last there shows, and an end that lies last counts."""
+        groups: dict[tuple[Parent, str], list[Write]] = {}
+        for write in writes:
+            if write.key is not None and write.parent is not None and (write.parent, write.key) in self._keys:
+                groups.setdefault((write.parent, write.key), []).append(write)
+        lasts = {
+            place: last for place, group in groups.items() if len(group) > 1 and (last := _last(group)) is not None
+        }
+        if lasts:
+            self._order_keys(lasts)
+
+    def _order_keys(self, lasts: Mapping[tuple[Parent, str], Write]) -> None:
+        kept: list[Edit] = []
+        ended = {place: write.id for place, write in lasts.items() if self._is_blank(write)}
+        for edit in self.found:
+            last = None if edit.key is None else lasts.get((edit.parent, edit.key))
+            if last is not None and edit.key is not None:
+                place = (edit.parent, edit.key)
+                if edit.action is SET and ended.get(place) in edit.structs:
+                    edit.structs.remove(last.id)
+                edit.hidden = last.id not in edit.structs
+                if edit.action is UNSET and edit.hidden:
+                    continue  # what it ended shows no more, whatever it does
+                if not edit.hidden:
+                    self._keys[place] = edit
+                    ended.pop(place, None)
+            kept.append(edit)
+        self.found = kept
+        for place, id_ in ended.items():
+            self._at_key(*place).structs.append(id_)
+
+    def _is_blank(self, write: Write) -> bool:
+        return write.content is DELETED or write.id in self.hidden
 
     def erase(self, item: Erased, parent: Parent) -> None:
         """Take in one deletion in `parent`."""
@@ -125,11 +162,33 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
             fresh.add(write.id)
         if not lost:
             read.write(write, parent)  # type: ignore[arg-type]  # lost without one
+    if len(writes) > 1:
+        read.order(writes)
     for item in erased:
         parent = item.parent
         if not (item.fresh or parent is None or _is_lost(parent, hidden, fresh, gone, is_gone)):
             read.erase(item, parent)
     return read
+
+
+def _last(group: Sequence[Write]) -> Write | None:
+    """The write that lies last at their key; None where that depends on what is there already.
+
+    Behind its origin, and of those behind one origin: the one of the largest client, of one client the earliest
+    (YATA, as Yjs and yrs integrate items that have no right neighbour).
+    """
+    behind: dict[Id | None, list[Write]] = {}
+    for write in group:
+        behind.setdefault(write.struct.origin, []).append(write)
+    ends = {(write.id[0], write.id[1] + write.length - 1) for write in group}
+    heads = [origin for origin in behind if origin not in ends]
+    if len(heads) != 1:
+        return None
+    end, last = heads[0], group[0]
+    while end in behind:
+        last = max(behind.pop(end), key=lambda write: (write.id[0], -write.id[1]))
+        end = (last.id[0], last.id[1] + last.length - 1)
+    return last
 
 
 def _is_lost(

@@ -118,9 +118,14 @@ class ChatMemory:
 
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
         fields: dict[Parent, dict[str, Edit]] = {}
+        ended: dict[Parent, set[str]] = {}
         for edit in edits:
             if edit.key is not None and edit.action is SET:
-                fields.setdefault(edit.parent, {})[edit.key] = edit
+                shown = fields.setdefault(edit.parent, {})
+                if edit.key not in shown or not edit.hidden:
+                    shown[edit.key] = edit
+            elif edit.key is not None:
+                ended.setdefault(edit.parent, set()).add(edit.key)
         new: dict[Parent, str | None] = {}
         ids = _Ids(self._ids, self._gone(edits))
         verdicts = []
@@ -131,7 +136,9 @@ class ChatMemory:
                 continue
             if edit.parent == MESSAGES and edit.action is INSERT:
                 new[edit.id] = _thread(fields.get(edit.id, {}))
-                decision = self._judge_post(op, edit, fields.get(edit.id, {}), ids)
+                decision = _ended(fields.get(edit.id, {}), ended.get(edit.id, ())) or self._judge_post(
+                    op, edit, fields.get(edit.id, {}), ids
+                )
             elif edit.parent in new:
                 # its message's verdict covers all fields but those set more than once
                 repeated = edit.action is SET and fields[edit.parent].get(edit.key or "") is not edit
@@ -490,3 +497,11 @@ def _outwards(start: int, length: int) -> Iterable[int]:
     """start, then its neighbours by distance."""
     near = chain.from_iterable((start - step, start + step) for step in range(1, length + 1))
     return (index for index in chain((start,), near) if 0 <= index < length)
+
+
+def _ended(fields: Mapping[str, Edit], ended: Collection[str]) -> Refuse | None:
+    """A new message whose fields do not show, because the same op ends them, would be none."""
+    both = sorted(key for key in ended if key in fields)
+    return (
+        refuse(f"message: expected each field to show, got {both[0]!r:.80} set and ended in one op") if both else None
+    )

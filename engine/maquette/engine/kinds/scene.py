@@ -371,10 +371,12 @@ def _rule(error: InvalidInput) -> str:
 def _gathered(edit: Edit, inside: _Inside, what: str | None) -> _Fields:
     """The fields of a map that the same update makes, with a node's slots."""
     fields: _Fields = {}
+    ended: set[str] = set()
     for part in inside.get(edit.id, ()):
         key = str(part.key)
         if part.action is not SET:
-            continue  # a key that was set and deleted again
+            ended.add(key)  # one that was set and deleted again
+            continue
         if key in fields:
             raise InvalidInput(f"{what or SLOTS}: expected each field once, got {key!r:.80} again")
         if (what, key) == ("node", SLOTS):
@@ -383,6 +385,8 @@ def _gathered(edit: Edit, inside: _Inside, what: str | None) -> _Fields:
         else:
             _check_register(part, what or SLOTS, key)
             fields[key] = part.value
+    for key in sorted(ended & fields.keys()):
+        raise InvalidInput(f"{what or SLOTS}: expected each field to show, got {key!r:.80} set and ended in one op")
     return fields
 
 
