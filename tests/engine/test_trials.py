@@ -13,6 +13,7 @@ from tests.support import wire
 from tests.support.live import Peer, assert_nothing_pending, assert_same, node
 from tests.support.poison import HANG
 
+from maquette.engine import trials
 from maquette.engine.document import Document
 from maquette.engine.engine import Engine
 from maquette.engine.errors import OpRefused
@@ -294,6 +295,21 @@ async def test_g5_a_pen_is_told_why_a_large_edit_was_refused(space: Space) -> No
 
     with pytest.raises(OpRefused, match="node"):
         await space.write("scene", ADA, Role.EDITOR, many)
+
+
+async def test_g2_what_one_person_has_on_trial_is_bounded_and_others_go_on(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = await space.open("scene")
+    first, second, other = nodes(Peer("eve", 5), 400), nodes(Peer("eve", 6), 400), nodes(Peer("ann", 7), 400)
+    monkeypatch.setattr(trials, "MAX_BYTES", len(first) + 10)
+    sent = [document.submit(Actor(name), lambda: Role.EDITOR, data) for name, data in
+            (("eve", first), ("eve", second), ("ann", other))]  # fmt: skip
+    taken, refused, others = [await receipt.wait() for receipt in sent]
+    assert (taken.denied, others.denied) == (None, None)
+    assert "bytes of one person's large updates on trial at once, got more" in str(refused.denied)
+    later = await document.submit(Actor("eve"), lambda: Role.EDITOR, second).wait()
+    assert later.denied is None
 
 
 async def test_a_document_with_a_large_update_on_its_way_stays_open(space: Space) -> None:

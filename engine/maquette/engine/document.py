@@ -361,6 +361,9 @@ class Document:
                 found = self._untried(op, error)
         except NoWorker as error:
             found = self._untried(op, error)
+        except Exception:
+            _logger.exception("document %s: trying a large update failed", self.stream)
+            found = Tried("expected an update that can be tried, got an error that this server's log tells", [])
         if self.error is None and found.denied is None:
             await self._take_pieces(op, found)
         elif self.error is None:

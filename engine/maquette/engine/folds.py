@@ -114,13 +114,14 @@ class Folds:
 
     async def _run(self, stream: str, given: Mapping[str, Any]) -> bytes:
         try:
-            return cast(bytes, await self._workers.run("fold", given, self._budget(stream)))
+            return cast(bytes, await self._workers.run("fold", given, self._budget(stream), stream=stream))
         except JobFailed as error:
             if not error.is_fatal:
                 raise
             _logger.warning("%s: %s; read once more, after each update that looks odd", stream, error)
         try:
-            return cast(bytes, await self._workers.run("fold", {**given, "careful": True}, self._budget(stream)))
+            careful = {**given, "careful": True}
+            return cast(bytes, await self._workers.run("fold", careful, self._budget(stream), stream=stream))
         except JobFailed as error:
             if not error.is_fatal:
                 raise

@@ -10,6 +10,7 @@ Rule 3: what comes back are pieces, each small, which the gate judges one by one
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SMALL_BYTES = 8 << 10  # nobody looks twice at less
 DIRECT_BYTES = 64 << 10  # of structs; reading them takes 15 ms
 DIRECT_STRUCTS = 1_000  # some 50 ms to judge, apply and describe
+MAX_BYTES = 32 << 20  # of one actor, on trial and in line: a worker takes some 10 s for as much
 _NOTHING = b"\0"  # the state vector of an empty document
 
 
@@ -58,6 +60,7 @@ class Trials:
         self._workers = workers
         self._folder = folder
         self._snapshots = snapshots
+        self._bytes: Counter[str] = Counter()
 
     async def run(self, server: int, document: Document, data: bytes, actor: Actor, own: int | None) -> Tried:
         """Try `data`, which `actor` sent to `document` over a connection with the client id `own`.
@@ -80,7 +83,18 @@ class Trials:
             given["state"] = replica.diff(_NOTHING)
         else:
             given |= {"folder": str(self._folder), "snapshots": str(self._snapshots.folder)}
-        found = await self._workers.run("trial", given, Budget.sized(len(data) + replica.size))
+        if self._bytes[actor.id] + len(data) > MAX_BYTES:
+            return Tried(
+                f"expected at most {MAX_BYTES} bytes of one person's large updates on trial at once, got more", []
+            )
+        self._bytes[actor.id] += len(data)
+        try:
+            budget = Budget.sized(len(data) + replica.size)
+            found = await self._workers.run("trial", given, budget, stream=document.stream, actor=actor.id)
+        finally:
+            self._bytes[actor.id] -= len(data)
+            if not self._bytes[actor.id]:
+                del self._bytes[actor.id]
         hole = found.get("hole")
         return Tried(found["denied"], found.get("pieces", []), found.get("rest"), None if hole is None else Hole(*hole))
 

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import msgpack
 
 from maquette.engine.errors import MaquetteError
+from maquette.engine.lanes import Lanes
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Workers:
 
     def __init__(self, most: int = MAX_WORKERS, idle_seconds: float = IDLE_SECONDS) -> None:
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="worker")
-        self._places = asyncio.Semaphore(most)
+        self._lanes = Lanes(most)
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._idle_seconds = idle_seconds
@@ -85,12 +86,15 @@ class Workers:
         self.started = 0
         """How many were ever started."""
 
-    async def run(self, job: str, given: Mapping[str, Any], budget: Budget) -> Any:
+    async def run(
+        self, job: str, given: Mapping[str, Any], budget: Budget, *, stream: str = "", actor: str = ""
+    ) -> Any:
         """The answer of the job called `job` in `worker.JOBS` to `given`, both msgpack values.
 
+        Tenants, as `stream` names them, take turns, and within them actors, of whom the server itself is "".
         Raises JobFailed and NoWorker. When the caller is cancelled, the worker is killed.
         """
-        async with self._places:
+        async with self._lanes.place(stream.partition("/")[0], actor):
             worker = self._idle.pop() if self._idle else await self._started()
             self._busy.add(worker)
             try:
