@@ -7,6 +7,7 @@ Rule 1: an item that can never be seen (deleted content, garbage, under a parent
         deleted by the update that brings it) makes no edit. Those of them that have content are in `hidden`.
 Rule 2: every value that a key could show is an edit of its own: which of several wins is decided by ids that a peer
         may choose, so that each has to be judged. The deletion of what they overwrite is part of the last.
+        Where the op alone tells what lies last at a key, an end there is an edit too, and one before it is none.
 Rule 3: deleting a type deletes what is in it: only the outermost deletion is an edit.
 """
 
