@@ -18,9 +18,9 @@ from typing import Any
 
 from pycrdt import Doc, Map, Text
 
-from maquette.engine.document import Receipt
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
 

@@ -22,12 +22,12 @@ from tests.support.live import (
     replayed,
 )
 
-from maquette.engine.document import Receipt
 from maquette.engine.errors import LogError, LogUnwritable
 from maquette.engine.kinds.chat import CHAT, MESSAGES
 from maquette.engine.kinds.kind import plain
 from maquette.engine.kinds.scene import NODES, SCENE
 from maquette.engine.kinds.text import TEXT
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.update import Limits, read_update
 from maquette.engine.waiting import MAX_WAITING

@@ -194,7 +194,7 @@ async def test_d7_a_lost_document_that_nobody_opens_again_is_forgotten() -> None
     with pytest.raises(LogUnwritable):
         await receipt.wait()
     await asyncio.gather(*space.engine._tasks)
-    assert (space.engine._open, space.engine._lost) == ({}, {})
+    assert (space.engine._live._open, space.engine._live._lost) == ({}, {})
 
 
 @pytest.mark.parametrize("name", ["chat", "scene", "text:notes"])

@@ -24,13 +24,14 @@ from tests.support.live import (
     replayed,
 )
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.events import Actor
 from maquette.engine.index import MAX_TYPE_DEPTH
 from maquette.engine.kinds.chat import CHAT
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.kinds.scene import NODES, SCENE
 from maquette.engine.kinds.text import TEXT
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.update import DEFAULT_LIMITS, Content, read_update
 

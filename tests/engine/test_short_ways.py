@@ -21,12 +21,13 @@ from tests.support.crowd import ROOTS, Crowd
 from tests.support.live import open_document
 
 from maquette.engine import reversal
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.errors import LimitExceeded, MalformedUpdate
 from maquette.engine.events import Actor, Event
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.reading import Reading
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Roles
 from maquette.engine.update import Update, read_update
 

@@ -152,7 +152,7 @@ async def test_d3_a_large_update_with_a_hole_enters_up_to_it_and_the_rest_when_i
             ann.map(NODES)[f"5-{number}"] = node()
     update = ann.doc.get_update(ben.doc.get_state())
     receipt = ann.submit(document, update)
-    await document.tried(60)
+    await document.intake.tried(60)
     assert (receipt.on_trial, receipt.settled) == (False, False)
     assert receipt.hole is not None
     assert receipt.hole.client == 6
@@ -313,7 +313,7 @@ async def test_a_document_with_a_large_update_on_its_way_stays_open(space: Space
     ann = Peer("ann", 5)
     receipt = ann.submit(document, nodes(ann, 400))
     assert space.engine.evict_idle(0) == 0
-    await document.tried(60)
+    await document.intake.tried(60)
     await space.engine.settle()
     assert receipt.settled
 

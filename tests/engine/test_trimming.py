@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from maquette.engine import engine as engines
+from maquette.engine import live
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor
 
@@ -82,8 +82,8 @@ async def test_d7_an_eviction_has_memory_given_back_soon_and_once(monkeypatch: p
         loop.call_soon_threadsafe(told.set)
         return True
 
-    monkeypatch.setattr(engines, "TRIM_SECONDS", 0.01)
-    monkeypatch.setattr(engines, "give_back", give_back)
+    monkeypatch.setattr(live, "TRIM_SECONDS", 0.01)
+    monkeypatch.setattr(live, "give_back", give_back)
     async with await Engine.open() as engine:
         space = await engine.create_space("t", "demo", ADA)
         for number in range(3):

@@ -6,9 +6,9 @@ import pytest
 from tests.support.wire import group, text, update
 
 from maquette.engine import waiting
-from maquette.engine.document import Receipt
 from maquette.engine.events import Actor
 from maquette.engine.index import Hole, Index
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.update import read_update
 from maquette.engine.waiting import Submission, Waiting

@@ -15,13 +15,14 @@ from pycrdt import Array, Doc, Map, Text, XmlFragment
 from tests.support.edits import CHAT_BADS, CHAT_GOODS, SCENE_BADS, SCENE_GOODS
 from tests.support.live import Peer, assert_nothing_pending, message, node, open_document, remembered, replayed
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.events import Actor
 from maquette.engine.index import Index
 from maquette.engine.kinds.chat import CHAT, MESSAGES
 from maquette.engine.kinds.kind import Kind, plain
 from maquette.engine.kinds.scene import NODES, RECORDS, SCENE, _check_record
 from maquette.engine.kinds.text import TEXT
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.roles import Role
 from maquette.engine.update import Content, Struct, read_update

@@ -206,7 +206,7 @@ async def test_d1_what_was_missed_is_shown_before_what_is_newer(server: LocalSer
             ann.seen.clear()
             await ann.until(lambda: len([one for one in ann.seen if isinstance(one, SyncUpdate)]) >= 2)
             shown = [one.update for one in ann.seen if isinstance(one, SyncUpdate)]
-            [stream] = (one for one in server.engine._open)
+            [stream] = (one for one in server.engine._live._open)
             stored = [event.data["update"] async for page in disk.read(stream) for event in page]
             assert shown[:2] == stored[-2:]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pycrdt import Array, Doc, Map, TransactionEvent
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.errors import LogUnwritable, MaquetteError
 from maquette.engine.events import Actor, NewEvent
 from maquette.engine.kinds.chat import CHAT, MESSAGES, SEPARATOR, ChatMemory
@@ -18,6 +18,7 @@ from maquette.engine.kinds.kind import Change, Kind, plain
 from maquette.engine.kinds.scene import COMMENTS, MATERIALS, NODES, SETTINGS, SceneMemory
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.logs.memory import MemoryLog
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.roles import Role
 from maquette.engine.scene import schema

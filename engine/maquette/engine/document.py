@@ -8,7 +8,7 @@ Rule 2: everything computed from the replica leaves through `after_commit`: afte
 Rule 3: when a commit fails, the replica is gone, and with it all that waited; subscribers are told to begin again.
 Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3). Its
         beginning, up to the hole, is integrated at once: others' ops may wait for just that.
-Rule 5: a large update is tried elsewhere first, and enters in pieces, between which others have their turn (`trials`).
+Rule 5: a large update is tried elsewhere first, and enters in pieces, between which others have their turn (`intake`).
 Rule 6: a subscriber that fails does not keep the others from being told.
 """
 
@@ -18,28 +18,28 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 from uuid import UUID
 
 from maquette.engine.errors import DocumentFrozen, LimitExceeded, LogError, MalformedUpdate, MaquetteError
-from maquette.engine.events import SERVER, START, Actor, Position
+from maquette.engine.events import SERVER, START, Actor
 from maquette.engine.index import Hole
+from maquette.engine.intake import Intake
 from maquette.engine.kinds.kind import Op
 from maquette.engine.log import Appended, EventLog
 from maquette.engine.patience import Patience
 from maquette.engine.pulse import Pulse
 from maquette.engine.quarantine import Quarantine
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
-from maquette.engine.trials import Tried, is_large
 from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
-from maquette.engine.workers import JobFailed, NoWorker
 
 _logger = logging.getLogger(__name__)
 
@@ -58,58 +58,6 @@ class Subscriber(Protocol):
     def moved(self, successor: str) -> None:
         """The document goes on under another name (D9), such as `chat@2`."""
         ...
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What became of one submitted update. `settled` when it is on disk, refused as a whole, or nothing new.
-
-    `denied` is the reason of rule G5 (a), `for_role` when another role would do; `refused` those of G5 (b), `hole` what
-    a waiting op lacks.
-    """
-
-    settled: bool = False
-    position: Position = START
-    denied: str | None = None
-    for_role: bool = False
-    refused: tuple[str, ...] = ()
-    hole: Hole | None = None
-    error: MaquetteError | None = None
-    on_settled: Callable[[Receipt], None] | None = None
-    on_trial: bool = False
-    """Nothing is known of it yet, because it is large: `on_judged` is called when the rest of this says more."""
-    on_judged: Callable[[Receipt], None] | None = None
-
-    def judged(self) -> None:
-        self.on_trial = False
-        if self.on_judged is not None:
-            tell, self.on_judged = self.on_judged, None
-            tell(self)
-
-    def settle(self, position: Position = START) -> None:
-        self.settled, self.position = True, position
-        if self.on_settled is not None:
-            self.on_settled(self)
-
-    def fail(self, error: MaquetteError) -> None:
-        self.error = error
-        self.settle()
-
-    async def wait(self) -> Receipt:
-        """This receipt, once settled. Raises what kept the op out of the log, when it was the machine's fault."""
-        if not self.settled:
-            settled, before = asyncio.Event(), self.on_settled
-
-            def tell(receipt: Receipt) -> None:
-                settled.set()
-                if before is not None:
-                    before(receipt)
-
-            self.on_settled = tell
-            await settled.wait()
-        if self.error is not None:
-            raise self.error
-        return self
 
 
 @dataclass(slots=True)
@@ -160,9 +108,8 @@ class Document:
         self._appends: set[asyncio.Future[Appended]] = set()
         self._waiting = Waiting()
         self._told_full = False
-        self.on_large: Callable[[Document, bytes, Actor, int | None], Awaitable[Tried]] | None = None
-        """Tries a large update; without it, everything is judged here and at once."""
-        self._trials: set[asyncio.Task[None]] = set()
+        self.intake = Intake()
+        """Of large updates."""
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +129,7 @@ class Document:
         if self.error is not None:
             op.receipt.fail(self.error)
         else:
-            self._judge(op)
+            self.judge(op)
         return op.receipt
 
     def pass_over(self, actor: Actor, late: Late) -> Receipt:
@@ -194,25 +141,19 @@ class Document:
             self._append(actor, None, NOTHING_NEW, receipt, late=late)
         return receipt
 
-    def _judge(self, op: Submission) -> None:
-        if self._is_large(op):
-            self._try(op)
-            return
+    def judge(self, op: Submission) -> None:
+        """Judge and take `op`, and what waited for it."""
         self._take(op)
         self._take_ready()
 
-    def _is_large(self, op: Submission) -> bool:
-        """What is carried over is one event, whatever its size, and was judged before (D9)."""
-        return self.on_large is not None and op.late is None and not op.is_tried and is_large(op.data)
-
     def _take_ready(self) -> None:
         while self.error is None and (ready := self._waiting.next_ready(self.replica.index)) is not None:
-            if self._is_large(ready):
-                self._try(ready)
-            else:
-                self._take(ready)
+            self._take(ready)
 
     def _take(self, op: Submission) -> None:
+        if self.intake.wants(op):
+            self.intake.take(self, op)
+            return
         if self._pulse is None:
             self._admit(op)
             return
@@ -235,9 +176,7 @@ class Document:
             case Nothing():
                 self.settle_after_commit(receipt)
             case Denied():
-                self._count_refusal(op)
-                receipt.denied, receipt.for_role = outcome.reason, outcome.for_role
-                self.settle_after_commit(receipt)
+                self.deny(op, outcome.reason, for_role=outcome.for_role)
             case Hole():
                 receipt.hole = outcome
                 self._wait(op)
@@ -250,6 +189,12 @@ class Document:
                 self._look_after()
                 if outcome.hole is not None:
                     self._wait(op)
+
+    def deny(self, op: Submission, reason: str, *, for_role: bool = False) -> None:
+        """Take nothing of `op`, and count that (G5 a)."""
+        self._count_refusal(op)
+        op.receipt.denied, op.receipt.for_role = reason, for_role
+        self.settle_after_commit(op.receipt)
 
     def _outcome(self, op: Submission) -> Outcome:
         if self.quarantine is not None and (why := self.quarantine.why(op.actor.id, op.data)) is not None:
@@ -338,85 +283,6 @@ class Document:
             self._told_full = True
             self.on_full()
 
-    # --- large updates -----------------------------------------------------------------------------------------------
-
-    def _try(self, op: Submission) -> None:
-        closed = str(self.frozen) if self.frozen is not None else self.shut(op.actor.id)
-        if closed is not None:
-            op.receipt.denied = closed
-            self.settle_after_commit(op.receipt)
-            return
-        op.receipt.on_trial = True
-        trial = asyncio.ensure_future(self._tried(op))
-        self._trials.add(trial)
-        trial.add_done_callback(self._trials.discard)
-
-    async def _tried(self, op: Submission) -> None:
-        assert self.on_large is not None
-        try:
-            found = await self.on_large(self, op.data, op.actor, op.own)
-        except JobFailed as error:
-            found = Tried(f"expected an update that can be read, the one who tried {error.what}", [])
-            if not error.is_fatal:
-                found = self._untried(op, error)
-        except NoWorker as error:
-            found = self._untried(op, error)
-        except Exception:
-            _logger.exception("document %s: trying a large update failed", self.stream)
-            found = Tried("expected an update that can be tried, got an error that this server's log tells", [])
-        if self.error is None and found.denied is None:
-            await self._take_pieces(op, found)
-        elif self.error is None:
-            self._count_refusal(op)
-            op.receipt.denied = found.denied
-            self.settle_after_commit(op.receipt)
-        else:
-            op.receipt.fail(self.error)
-        op.receipt.judged()
-
-    def _untried(self, op: Submission, error: MaquetteError) -> Tried:
-        _logger.warning("document %s: a large update is judged untried: %s", self.stream, error)
-        return Tried(None, [op.data])
-
-    async def _take_pieces(self, op: Submission, found: Tried) -> None:
-        parts: list[Receipt] = []
-        for piece in found.pieces:
-            part = Receipt()
-            parts.append(part)
-            refused = any(one.refused for one in parts)
-            self._judge(Submission(op.actor, op.roles, piece, op.own, part, is_tried=True, is_counted=refused))
-            if self.error is not None or part.denied is not None:
-                break
-            await asyncio.sleep(0)
-        receipt = op.receipt
-        receipt.refused = tuple(dict.fromkeys(reason for part in parts for reason in part.refused))
-        if parts:
-            receipt.denied, receipt.for_role = parts[-1].denied, parts[-1].for_role
-        receipt.hole = next((part.hole for part in parts if part.hole is not None and not part.settled), found.hole)
-        if found.rest is not None and receipt.denied is None and self.error is None:
-            self._wait(replace(op, data=found.rest, read=None))
-            self._take_ready()
-        else:
-            await self._settle_with(receipt, parts)
-
-    async def _settle_with(self, receipt: Receipt, parts: list[Receipt]) -> None:
-        """Settle behind all parts; one waits longer when what it builds on was lost meanwhile (D3)."""
-        waiting = [part for part in parts if part.hole is not None and not part.settled]
-        if waiting:
-            receipt.judged()
-        try:
-            for part in waiting:
-                await part.wait()
-        except MaquetteError as error:
-            receipt.fail(error)
-            return
-        self.settle_after_commit(receipt)
-
-    async def tried(self, timeout: float) -> None:  # noqa: ASYNC109  (what is left goes on)
-        """Wait until no large update is being tried or taken, at most `timeout` seconds."""
-        if self._trials:
-            await asyncio.wait(self._trials, timeout=timeout)
-
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def reading(self) -> AbstractContextManager[None]:
@@ -426,6 +292,11 @@ class Document:
         return self._pulse.while_reading(self.stream, self.replica.revision, self.replica.size)
 
     # --- waiting for holes -------------------------------------------------------------------------------------------
+
+    def let_wait(self, op: Submission) -> None:
+        """Let `op` wait for what its receipt says that it lacks."""
+        self._wait(op)
+        self._take_ready()
 
     def _wait(self, op: Submission) -> None:
         if self.error is not None:
@@ -520,4 +391,4 @@ class Document:
     @property
     def is_idle(self) -> bool:
         """Nobody watches, nothing is on its way. What waits for a hole is sent again by whoever it came from."""
-        return not self.subscribers and not self._pending and not self._trials
+        return not self.subscribers and not self._pending and not self.intake.is_busy

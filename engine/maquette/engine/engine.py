@@ -2,8 +2,7 @@
 
 Rule 1: a document is opened once, however many ask at the same moment; who comes first does not keep the others.
 Rule 2: opening and closing never block other documents for longer than a slice of the replay.
-Rule 3: a document that nobody watches is evicted; its replica is a cache of its stream (D7).
-Rule 4: a log restored from a backup opens new epochs, because clients may hold what came after the backup; old epochs
+Rule 3: a log restored from a backup opens new epochs, because clients may hold what came after the backup; old epochs
         of it are closed for writing.
 """
 
@@ -16,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +23,8 @@ from weakref import WeakValueDictionary
 
 from maquette.engine.assets import Assets, AssetStore, MemoryAssets
 from maquette.engine.carrier import Carrier
-from maquette.engine.document import Document, Receipt
-from maquette.engine.errors import InvalidInput, LogError, MaquetteError, NotFound
+from maquette.engine.document import Document
+from maquette.engine.errors import InvalidInput, MaquetteError, NotFound
 from maquette.engine.events import SERVER, START, Actor, Event, NewEvent, Position
 from maquette.engine.files import write_atomically
 from maquette.engine.folds import Folds, Poisoned
@@ -34,6 +32,7 @@ from maquette.engine.ids import mint
 from maquette.engine.keeping import CLOSE_SECONDS, Keeper
 from maquette.engine.kinds.chat import DEFAULT_PAGE, ChatMemory, PageLimits
 from maquette.engine.kinds.scene import SCENE
+from maquette.engine.live import LiveDocuments
 from maquette.engine.log import EventLog
 from maquette.engine.logs.backup import restored_mark
 from maquette.engine.logs.memory import MemoryLog
@@ -42,12 +41,12 @@ from maquette.engine.opening import Opener
 from maquette.engine.patience import Patience
 from maquette.engine.pens import Pens, client_id
 from maquette.engine.pulse import Pulse
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import Replica, ReplicaBroken, RevisionBroken
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.spaces import FIXED, DocumentRecord, SpaceRecord, TenantRecord, check_slug, check_tenant
 from maquette.engine.trials import Trials
-from maquette.engine.trimming import give_back
 from maquette.engine.update import DEFAULT_LIMITS, Limits
 from maquette.engine.workers import Workers
 
@@ -56,20 +55,12 @@ T = TypeVar("T")
 IDLE_SECONDS = 60.0  # how long an unwatched document stays open: a reload or a lost connection comes back sooner
 KEPT_SPACES = 500  # that nobody uses at the moment: reading one again costs a query, keeping one some KB
 SETTLE_SECONDS = 10.0  # for large updates that a worker reads when everybody goes
-TRIM_SECONDS = 3.0  # between an eviction and giving memory back: many are evicted in one sweep
 _logger = logging.getLogger(__name__)
 
 
 def now_ms() -> int:
     """The wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(slots=True)
-class _Open:
-    document: Document
-    pens: Pens
-    idle_since: float | None = None
 
 
 class Engine:
@@ -105,7 +96,6 @@ class Engine:
         self.keeper = Keeper(None if folder is None else Folds(folder, snapshots, self.workers))
         """Of the snapshots."""
         self._trials = Trials(self.workers, folder, snapshots)
-        self._trimming: asyncio.TimerHandle | None = None
         self.pulse: Pulse | None = None
         """What a supervisor watches, when there is one (G4)."""
         self._snapshots = snapshots
@@ -116,10 +106,9 @@ class Engine:
             WeakValueDictionary()
         )  # one of each, while it is used
         self._used: OrderedDict[tuple[str, str], Space] = OrderedDict()  # the last of them
-        self._open: dict[str, _Open] = {}
+        self._live = LiveDocuments(self.keeper, self._start)
         self._opening: dict[str, asyncio.Future[Document]] = {}
         self._patience = Patience()
-        self._lost: dict[str, Document] = {}
         self.unopenable: dict[str, str] = {}
         """Streams of documents that somebody asked for and that could not be opened the last time, and why."""
         self._lock = asyncio.Lock()
@@ -182,25 +171,24 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.settle()
-        for stream in tuple(self._open):
-            self._evict(stream)
+        for document in self._live:
+            self._live.evict(document.stream)
         await self.keeper.settled(CLOSE_SECONDS)
         await self.workers.close()
         await self.keeper.settled()
-        if self._trimming is not None:
-            self._trimming.cancel()
+        self._live.close()
         await self.log.close()
 
     async def settle(self) -> None:
         """Wait until everything submitted so far is on disk, or its document lost."""
-        for kept in tuple(self._open.values()):
-            await kept.document.tried(SETTLE_SECONDS)
+        for document in self._live:
+            await document.intake.tried(SETTLE_SECONDS)
             receipt = Receipt()
-            kept.document.settle_after_commit(receipt)
+            document.settle_after_commit(receipt)
             try:
                 await receipt.wait()
             except MaquetteError as error:
-                _logger.warning("document %s: not everything could be stored: %s", kept.document.stream, error)
+                _logger.warning("document %s: not everything could be stored: %s", document.stream, error)
 
     # --- spaces ----------------------------------------------------------------------------------------------------
 
@@ -287,10 +275,9 @@ class Engine:
     async def document(self, space: Space, record: DocumentRecord, epoch: int) -> Document:
         """The live document, opened from the log when it is not open yet (rule 1)."""
         stream = space.record.document_stream(record, epoch)
-        kept = self._open.get(stream)
-        if kept is not None:
-            kept.idle_since = None
-            return kept.document
+        document = self._live.used(stream)
+        if document is not None:
+            return document
         opening = self._opening.get(stream)
         if opening is None:
             opening = asyncio.ensure_future(self._load(space, record, epoch, stream))
@@ -308,8 +295,7 @@ class Engine:
         return document
 
     async def _opened(self, space: Space, record: DocumentRecord, epoch: int, stream: str) -> Document:
-        if stream in self._lost:  # what it had on its way may still be stored: not before that is its stream complete
-            await self._lost.pop(stream).drained()
+        await self._live.drained(stream)
         most = _shown(record, epoch)
         server = client_id(self.node, stream, SERVER.id)
         until = await self._end(stream, None, most)
@@ -361,15 +347,14 @@ class Engine:
             stream, replica, self.log, self.clock, limits=limits, patience=self._patience, pulse=self.pulse
         )
         document.position = position
-        document.on_lost = self._forget
-        document.on_large = partial(self._trials.run, server)
+        document.intake.on_large = partial(self._trials.run, server)
         document.frozen = space.frozen(record, epoch)
         document.quarantine = record.quarantined.get(epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))
         if record.kind is SCENE:
             carrier = space.carrier(record, epoch)
             document.on_committed = lambda _: self._carry(carrier)
-        self._open[stream] = _Open(document, Pens(document, self.node, space.role))
+        self._live.add(document, Pens(document, self.node, space.role))
         self.keeper.watch(document, server, saved, saved_size)
         return document
 
@@ -427,9 +412,9 @@ class Engine:
 
     def drop(self, stream: str, error: MaquetteError) -> None:
         """Let the open document of `stream`, if there is one, be lost for `error` and opened again."""
-        kept = self._open.get(stream)
-        if kept is not None:
-            kept.document.drop(error)
+        document = self._live.get(stream)
+        if document is not None:
+            document.drop(error)
 
     def _carry(self, carrier: Carrier) -> None:
         if carrier.is_over:
@@ -442,35 +427,17 @@ class Engine:
 
     def tell_moved(self, stream: str, successor: str) -> None:
         """Tell whoever watches the document of `stream` under which name it goes on (D9)."""
-        kept = self._open.get(stream)
-        for subscriber in tuple(kept.document.subscribers) if kept is not None else ():
+        document = self._live.get(stream)
+        for subscriber in tuple(document.subscribers) if document is not None else ():
             subscriber.moved(successor)
 
     def release(self, document: Document) -> None:
         """Close the document when nobody watches it: whoever opened it in passing need not wait for the sweep."""
-        if document.is_idle and document.stream in self._open:
-            self._evict(document.stream)
+        self._live.release(document)
 
     def pens(self, document: Document) -> Pens:
         """The pens of an open document."""
-        kept = self._open.get(document.stream)
-        if kept is None or kept.document is not document:
-            raise document.error or LogError(f"expected an open document, {document.stream} was closed")
-        return kept.pens
-
-    def _forget(self, document: Document) -> None:
-        self.keeper.forget(document)
-        kept = self._open.get(document.stream)
-        if kept is not None and kept.document is document:
-            del self._open[document.stream]
-            self._lost[document.stream] = document
-            self._start(self._drain(document))
-
-    async def _drain(self, document: Document) -> None:
-        """Forget a lost document when nothing of it is on its way any more, also when nobody opens it again."""
-        await document.drained()
-        if self._lost.get(document.stream) is document:
-            del self._lost[document.stream]
+        return self._live.pens(document)
 
     @property
     def frozen_documents(self) -> int:
@@ -481,7 +448,7 @@ class Engine:
     @property
     def open_documents(self) -> int:
         """How many replicas are in memory."""
-        return len(self._open)
+        return len(self._live)
 
     async def _sweep(self) -> None:
         while True:
@@ -490,27 +457,7 @@ class Engine:
 
     def evict_idle(self, seconds: float) -> int:
         """Close the documents that nobody has watched for `seconds`; how many were."""
-        now, evicted = time.monotonic(), 0
-        for stream, kept in tuple(self._open.items()):
-            if not kept.document.is_idle:
-                kept.idle_since = None
-            elif kept.idle_since is None:
-                kept.idle_since = now
-            if kept.idle_since is not None and now - kept.idle_since >= seconds:
-                self._evict(stream)
-                evicted += 1
-        return evicted
-
-    def _evict(self, stream: str) -> None:
-        kept = self._open.pop(stream)
-        self.keeper.leave(kept.document)
-        kept.document.close()
-        if self._trimming is None:
-            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
-
-    def _trim(self) -> None:
-        self._trimming = None
-        asyncio.get_running_loop().run_in_executor(None, give_back)
+        return self._live.evict_idle(seconds)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; it goes on to its end also when whoever waits for it is cancelled."""

@@ -10,12 +10,13 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.errors import InvalidInput
 from maquette.engine.files import replacing
 from maquette.engine.kinds.chat import MESSAGES, SEPARATOR
 from maquette.engine.kinds.kind import plain
 from maquette.engine.kinds.scene import MATERIALS, NODES
+from maquette.engine.receipts import Receipt
 from maquette.engine.reports import Notes, Progress, Report, quiet
 from maquette.engine.scene.gltf_export import Exported, write_glb
 from maquette.engine.scene.tree import Tree

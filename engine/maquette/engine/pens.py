@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import pycrdt
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.errors import OpRefused
 from maquette.engine.events import Actor
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import Late
 from maquette.engine.roles import Role
 from maquette.engine.watching import watch

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import pycrdt
 
 from maquette.engine.carrier import Carrier
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.epochs import Beginning, Rewriting
 from maquette.engine.errors import (
     DocumentFrozen,
@@ -37,6 +37,7 @@ from maquette.engine.log import EventLog
 from maquette.engine.members import MemberChange
 from maquette.engine.pens import client_id
 from maquette.engine.pulse import Busy
+from maquette.engine.receipts import Receipt
 from maquette.engine.replica import UNLIMITED, Replica
 from maquette.engine.reports import Progress, quiet
 from maquette.engine.rewrite import beginning_of, rewrite
@@ -325,7 +326,7 @@ class Space:
         return carrier
 
     async def reopen_restored(self, mark: str) -> None:
-        """Open a new epoch of every document, because the log came out of a backup (rule 4)."""
+        """Open a new epoch of every document, because the log came out of a backup."""
         async with self._lock:
             if mark in self.record.restores:
                 return

@@ -20,7 +20,7 @@ from maquette.engine.roles import Roles
 from maquette.engine.update import Update
 
 if TYPE_CHECKING:
-    from maquette.engine.document import Receipt
+    from maquette.engine.receipts import Receipt
     from maquette.engine.replica import Late
 
 MAX_WAITING = 256  # ops with holes, of all connections: a reconnect of two tabs brings two or three

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from maquette.engine.document import Receipt
 from maquette.engine.events import START, Position
+from maquette.engine.receipts import Receipt
 
 MAX_WAITING = 4_096  # frames behind one that waits for somebody else's edits
 

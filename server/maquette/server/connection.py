@@ -20,8 +20,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from maquette.engine.document import Document, Receipt
+from maquette.engine.document import Document
 from maquette.engine.errors import MalformedFrame, MaquetteError
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.space import Resolved
 from maquette.engine.sync import (

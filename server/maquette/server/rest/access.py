@@ -10,8 +10,8 @@ from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyQuery, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from maquette.engine.document import Receipt
 from maquette.engine.events import START, Actor
+from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
 from maquette.server.allowances import ALLOWANCE
