@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import stat
 from asyncio import Future
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -459,3 +460,19 @@ async def test_a_pen_never_writes_under_an_id_that_somebody_took() -> None:
 def test_the_pages_limits_are_those_of_the_design() -> None:
     assert PageLimits() == PageLimits(messages=2_000, clients=1_000)
     assert CHAT.name == "chat"
+
+
+async def test_the_secret_of_the_node_is_nobody_elses_to_read_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes, rename = list[int](), Path.replace
+
+    def renamed(path: Path, target: Path) -> None:
+        if target.name == "node.secret":
+            modes.append(stat.S_IMODE(path.stat().st_mode))
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    async with await Engine.open(tmp_path):
+        assert modes == [0o600]
+        assert stat.S_IMODE((tmp_path / "node.secret").stat().st_mode) == 0o600

@@ -107,6 +107,19 @@ async def test_d6_snapshots_are_deletable_at_any_time(space: Space, monkeypatch:
     assert str(text) == "word " * 3
 
 
+async def test_d6_snapshots_that_the_end_leaves_no_time_for_are_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeping, "AFTER", 1)
+    monkeypatch.setattr("maquette.engine.engine.CLOSE_SECONDS", 0.01)
+    async with await Engine.open(tmp_path) as engine:
+        space = await engine.create_space("t", "demo", ADA)
+        for number in range(5):  # more than there are workers
+            await space.write(f"text:n{number}", ADA, Role.EDITOR, type_word)
+    assert not [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert engine.keeper.done < 5
+
+
 async def test_d6_a_live_replica_that_differs_from_the_log_is_dropped_and_built_again(
     space: Space, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -163,6 +163,19 @@ def test_a_file_that_is_refused_does_not_keep_the_next_one_out(maquette: Maquett
     assert result.stdout.startswith(f"{tmp_path / 'good.glb'}: 1 nodes")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("bad.glb", b"glTF"), ("bad.jsonl", b"nonsense\n"), ("town-2005-06-12.txt", b"nonsense\n"), ("x.bin", b"?")],
+)
+def test_a_file_that_is_refused_makes_no_space(maquette: Maquette, tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = maquette("import", "demo", tmp_path / name)
+    assert result.exit_code == 1
+    assert "was made" not in result.stderr.replace("is made", "")
+    assert maquette("spaces").stdout == ""
+    assert maquette("import", "Not A Slug", tmp_path / name).exit_code == 2
+
+
 def test_lines_that_were_left_out_are_told_and_fail_the_command(maquette: Maquette, tmp_path: Path) -> None:
     (tmp_path / "chat.jsonl").write_text(CHAT + "nonsense\n")
     result = maquette("import", "demo", tmp_path / "chat.jsonl")

@@ -132,6 +132,20 @@ def test_a_file_that_the_server_refuses_is_named_and_the_next_one_taken(server: 
     assert "good.glb: 1 nodes" in result.stdout
 
 
+def test_a_file_that_is_refused_makes_no_space_on_the_server(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "bad.glb").write_bytes(b"glTF and nothing more")
+    assert maquette("import", "empty", tmp_path / "bad.glb", "--data", server.data).exit_code == 1
+    assert "empty" not in maquette("spaces", "--data", server.data).stdout
+
+
+def test_a_hangup_ends_a_server_cleanly(tmp_path: Path) -> None:
+    with served(tmp_path / "data", "--dev") as server:
+        httpx.post(f"{server.url}/v1/spaces", json={"slug": "demo"}, trust_env=False).raise_for_status()
+        assert server.end(signal.SIGHUP) == 0
+        assert server.process.stderr is not None
+        assert "WARNING" not in server.process.stderr.read()
+
+
 def test_a_projection_is_rebuilt_by_the_server(server: Server) -> None:
     result = maquette("rebuild", "all", "--data", server.data)
     assert (result.exit_code, result.stdout) == (0, "chat_history: built anew\nscene_graph: built anew\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.support.api import Api, on_each_log, problem, serving
@@ -124,6 +125,27 @@ async def test_without_a_token_there_is_nothing(api: Api) -> None:
         response = await api.http.request(method, path.format(message="m", node="n"))
         assert problem(response, 401)["detail"].endswith("got none")
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_nothing_of_a_body_is_read_before_its_sender_is_known(api: Api) -> None:
+    asked = []
+
+    async def body(path: str) -> AsyncIterator[bytes]:
+        asked.append(path)
+        yield b"{}"
+
+    for path in ("/v1/spaces", "/v1/spaces/demo/chat/messages", "/v1/spaces/demo/scene/nodes"):
+        headers = {"Content-Type": "application/json"}
+        problem(await api.http.post(path, content=body(path), headers=headers), 401)
+    assert asked == []
+
+
+async def test_g2_a_request_with_a_body_is_counted_once(api: Api) -> None:
+    left = []
+    for slug in ("one", "two"):
+        told = (await api.call("POST", "/spaces", {"slug": slug})).headers["RateLimit"]
+        left.append(int(told.partition("r=")[2].partition(";")[0]))
+    assert left[0] - left[1] <= 1
 
 
 async def test_a_bad_token_is_told_what_it_lacks(api: Api) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,3 +180,37 @@ me.pulse.loading({STREAM!r}, 0, 1)
 time.sleep(2)
 """
     assert supervised(tmp_path, body, answer=0.5, opening=0) == (0, 1)
+
+
+def test_a_hangup_ends_it_as_sigterm_does(tmp_path: Path) -> None:
+    body = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit((folder / "drained").write_text("") or 0))
+serve()
+os.kill(os.getppid(), signal.SIGHUP)
+time.sleep(20)
+sys.exit(5)
+"""
+    assert supervised(tmp_path, body) == (0, 1)
+    assert (tmp_path / "drained").exists()
+
+
+def test_a_hangup_that_is_ignored_at_the_start_ends_nothing(tmp_path: Path) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        body = "serve()\nos.kill(os.getppid(), signal.SIGHUP)\ntime.sleep(0.5)\nsys.exit(3 if number == 0 else 0)"
+        assert supervised(tmp_path, body) == (0, 2)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_comes_while_a_process_is_started_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert supervise([sys.executable, "-c", "import time; time.sleep(20); raise SystemExit(5)"]) == 0

@@ -53,6 +53,27 @@ async def import_irc(
     the new nick's author, which is how the two are linked. An action becomes `/me …`.
     """
     nicks = Nicks(space.record.nicks, space.engine.node, space.id)
+    chat = _Chat(name, IRC, _irc_lines(file, day, nicks))
+    report = await _ChatImport(space, chat, actor, role, progress, nicks.names).run()
+    return replace(report, warnings=(*report.warnings, *nicks.warnings()))
+
+
+async def import_jsonl(space: Space, file: BinaryIO, name: str, actor: Actor, role: Role, progress: Progress) -> Report:
+    """Take JSON Lines (`transcripts.jsonl`) into the chat of `space`: ids, authors, times, threads, reactions kept."""
+    return await _ChatImport(space, _Chat(name, "jsonl", _json_lines(file)), actor, role, progress, {}).run()
+
+
+def check_irc(file: BinaryIO, name: str, day: date) -> None:
+    """Read what `import_irc` would take. Raises InvalidInput when it would refuse it."""
+    _Chat(name, IRC, _irc_lines(file, day, Nicks({}, b"", ""))).survey()
+
+
+def check_jsonl(file: BinaryIO, name: str) -> None:
+    """Read what `import_jsonl` would take. Raises InvalidInput when it would refuse it."""
+    _Chat(name, "jsonl", _json_lines(file)).survey()
+
+
+def _irc_lines(file: BinaryIO, day: date, nicks: Nicks) -> Lines:
     start = file.tell()
 
     def lines() -> Iterator[Numbered | BadLine]:
@@ -63,12 +84,10 @@ async def import_irc(
             elif line.kind != "blank":
                 yield Numbered(line.number, nicks.record(line))
 
-    report = await _ChatImport(space, name, IRC, actor, role, progress, lines, nicks.names).run()
-    return replace(report, warnings=(*report.warnings, *nicks.warnings()))
+    return lines
 
 
-async def import_jsonl(space: Space, file: BinaryIO, name: str, actor: Actor, role: Role, progress: Progress) -> Report:
-    """Take JSON Lines (`transcripts.jsonl`) into the chat of `space`: ids, authors, times, threads, reactions kept."""
+def _json_lines(file: BinaryIO) -> Lines:
     start = file.tell()
 
     def lines() -> Iterator[Numbered | BadLine]:
@@ -76,7 +95,7 @@ async def import_jsonl(space: Space, file: BinaryIO, name: str, actor: Actor, ro
         for line in read_jsonl(file):
             yield line if isinstance(line, BadLine) else replace(line, record=_with_own_ids(line.record))
 
-    return await _ChatImport(space, name, "jsonl", actor, role, progress, lines, {}).run()
+    return lines
 
 
 @dataclass(slots=True)
@@ -102,31 +121,67 @@ class _Survey:
             self.extras[key] = self.extras.get(key, 0) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    """A file: its name, what kind of chat it is, and its lines."""
+
+    name: str
+    kind: str
+    lines: Lines
+
+    def survey(self) -> _Survey:
+        """What is in it. Raises InvalidInput when most of it cannot be read (rule 1)."""
+        survey = _Survey()
+        for line in self.judged():
+            if isinstance(line, BadLine):
+                survey.errors.add(line)
+            else:
+                survey.take(line)
+        if survey.read <= survey.errors.count:
+            first = next(iter(survey.errors.kept()), "the file is empty")
+            total = survey.read + survey.errors.count
+            raise InvalidInput(
+                f"{self.name}: expected a chat ({self.kind}), got {survey.errors.count} of {total} lines "
+                f"that cannot be read: {first}"
+            )
+        return survey
+
+    def judged(self) -> Iterator[Numbered | BadLine]:
+        """Each line, judged as the gate will judge it."""
+        seen: set[str] = set()
+        for line in self.lines():
+            if isinstance(line, BadLine):
+                yield line
+            elif line.record.id in seen:
+                yield BadLine(line.number, "a message id once", f"{line.record.id!r} again")
+            elif (reason := _misfit(line.record)) is not None:
+                yield BadLine(line.number, "a message that fits", reason)
+            else:
+                seen.add(line.record.id)
+                yield line
+
+
 class _ChatImport:
     def __init__(
         self,
         space: Space,
-        name: str,
-        kind: str,
+        chat: _Chat,
         actor: Actor,
         role: Role,
         progress: Progress,
-        lines: Lines,
         names: Mapping[str, str],
     ) -> None:
         self._space = space
-        self._name = name
-        self._kind = kind
+        self._chat = chat
         self._actor = actor
         self._role = role
         self._progress = progress
-        self._lines = lines
         self._names = names
         self._posted = 0
 
     async def run(self) -> Report:
         self._progress("read", 0, 1)
-        survey = await asyncio.to_thread(self._read)
+        survey = await asyncio.to_thread(self._chat.survey)
         self._progress("read", 1, 1)
         known = await self._known(survey.ids)
         total = survey.read - len(known)
@@ -141,38 +196,8 @@ class _ChatImport:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def _read(self) -> _Survey:
-        survey = _Survey()
-        for line in self._judged():
-            if isinstance(line, BadLine):
-                survey.errors.add(line)
-            else:
-                survey.take(line)
-        if survey.read <= survey.errors.count:
-            first = next(iter(survey.errors.kept()), "the file is empty")
-            total = survey.read + survey.errors.count
-            raise InvalidInput(
-                f"{self._name}: expected a chat ({self._kind}), got {survey.errors.count} of {total} lines "
-                f"that cannot be read: {first}"
-            )
-        return survey
-
-    def _judged(self) -> Iterator[Numbered | BadLine]:
-        """Each line, judged as the gate will judge it."""
-        seen: set[str] = set()
-        for line in self._lines():
-            if isinstance(line, BadLine):
-                yield line
-            elif line.record.id in seen:
-                yield BadLine(line.number, "a message id once", f"{line.record.id!r} again")
-            elif (reason := _misfit(line.record)) is not None:
-                yield BadLine(line.number, "a message that fits", reason)
-            else:
-                seen.add(line.record.id)
-                yield line
-
     def _new(self, known: set[str]) -> Iterator[Record]:
-        for line in self._judged():
+        for line in self._chat.judged():
             if isinstance(line, Numbered) and line.record.id not in known:
                 yield line.record
 
@@ -192,7 +217,7 @@ class _ChatImport:
         """Name those who have no name in the space yet; how many had another one, which they keep."""
         profiles = self._space.record.profiles
         new = {author: name for author, name in names.items() if author not in profiles}
-        await self._space.name_profiles(self._actor, new, IRC if self._kind == IRC else None)
+        await self._space.name_profiles(self._actor, new, IRC if self._chat.kind == IRC else None)
         return sum(profiles[author] != name for author, name in names.items())
 
     async def _post(self, batch: Sequence[Record], total: int) -> None:
@@ -240,7 +265,7 @@ class _ChatImport:
             "authors": len(survey.names),
             "left_out": survey.errors.count,
         }
-        return Report(self._name, self._kind, counts, tuple(warnings), survey.errors.kept())
+        return Report(self._chat.name, self._chat.kind, counts, tuple(warnings), survey.errors.kept())
 
 
 def _memory(memory: object) -> ChatMemory:

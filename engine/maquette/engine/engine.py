@@ -488,6 +488,5 @@ def _node_secret(folder: Path, mark: str | None) -> bytes:
     """The secret from which this node's client ids come; another one after a restore, so that no clock comes twice."""
     path = folder / ("node.secret" if mark is None else f"node.{mark}.secret")
     if not path.exists():
-        write_atomically(path, os.urandom(16), durable=True)
-        path.chmod(0o600)
+        write_atomically(path, os.urandom(16), durable=True, mode=0o600)
     return path.read_bytes()

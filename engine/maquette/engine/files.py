@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write `data` under a temporary name and rename it to `path`; `durable` syncs the file and its folder first."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
+    """Write `data` under a temporary name and rename it to `path`; `durable` syncs the file and its folder first.
+
+    The file has `mode`, less what the umask takes away, from its first byte on.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with io.open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:  # noqa: UP020  (as Path.open, which takes no opener)
         file.write(data)
         if durable:
             file.flush()

@@ -18,7 +18,7 @@ from maquette.engine.errors import MaquetteError
 from maquette.engine.folds import Disagreement, Folds, Poisoned, Witness
 from maquette.engine.kinds.kind import Kind
 from maquette.engine.log import Appended
-from maquette.engine.workers import STOPPED, JobFailed
+from maquette.engine.workers import STOPPED, JobFailed, WorkersClosed
 
 AFTER = 200  # events since the last, when a document is left; replaying fewer costs less than a file
 EVERY = 2_000  # events, while it is open: what a kill leaves to be replayed takes 0.2 s
@@ -119,8 +119,8 @@ class Keeper:
         except Disagreement:
             raise
         except (MaquetteError, OSError) as error:
-            if isinstance(error, JobFailed) and error.what == STOPPED:
-                return
+            if isinstance(error, WorkersClosed) or (isinstance(error, JobFailed) and error.what == STOPPED):
+                return  # everything ends, and the next opening can write it
             _logger.warning("no snapshot of %s at revision %d: %s", stream, witness.revision, error)
 
     # --- leaving -----------------------------------------------------------------------------------------------------

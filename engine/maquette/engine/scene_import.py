@@ -50,6 +50,11 @@ async def import_scene(space: Space, file: BinaryIO, name: str, actor: Actor, ro
     return _report(name, imported)
 
 
+def check_scene(file: BinaryIO) -> None:
+    """Read what `import_scene` would take. Raises GltfError and AssetTooLarge when it would refuse it."""
+    _checked(_read(file), None, False)
+
+
 def parts(records: Records) -> Iterator[Records]:
     """`records` in their order, in pieces of at most MOST_RECORDS and about MOST_BYTES."""
     part: dict[str, Mapping[str, Any]] = {}

@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
-from maquette.engine.chat_import import import_irc, import_jsonl
+from maquette.engine.chat_import import check_irc, check_jsonl, import_irc, import_jsonl
 from maquette.engine.errors import InvalidInput, OpRefused
 from maquette.engine.events import Actor
 from maquette.engine.exports import chat_lines, export_chat, export_scene, scene_glb
@@ -27,7 +27,7 @@ from maquette.engine.gate import IMPORT
 from maquette.engine.reports import Progress, Report, quiet
 from maquette.engine.roles import Role
 from maquette.engine.scene.gltf_file import MAGIC
-from maquette.engine.scene_import import import_scene
+from maquette.engine.scene_import import check_scene, import_scene
 from maquette.engine.space import Space
 from maquette.engine.transcripts.irc import day_in_name
 
@@ -36,6 +36,7 @@ __all__ = [
     "Report",
     "Source",
     "chat_lines",
+    "check_file",
     "export_chat",
     "export_scene",
     "import_file",
@@ -87,6 +88,19 @@ async def import_file(
                     return await import_irc(space, file, name, actor, role, progress, day or day_in_name(name))
                 case "jsonl":
                     return await import_jsonl(space, file, name, actor, role, progress)
+
+
+def check_file(source: Source, filename: str, *, day: date | None = None) -> None:
+    """Read a file as `import_file` does, into no space. Raises InvalidInput for one that no space would take."""
+    name = PurePath(filename).name
+    with _opened(source) as file:
+        match kind_of(name, _peek(file)):
+            case "scene":
+                check_scene(file)
+            case "irc":
+                check_irc(file, name, day or day_in_name(name))
+            case "jsonl":
+                check_jsonl(file, name)
 
 
 def kind_of(filename: str, start: bytes) -> Kind:

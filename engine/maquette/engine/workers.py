@@ -57,6 +57,10 @@ class NoWorker(MaquetteError):
     """No worker can be started on this machine, or the workers were closed."""
 
 
+class WorkersClosed(NoWorker):
+    """The workers were closed before the job had one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a job may take: seconds of processor time, bytes above what an idle worker has, seconds by the clock."""
@@ -119,7 +123,7 @@ class Workers:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise NoWorker("workers: expected to be open, they are closed")
+            raise WorkersClosed("workers: expected to be open, they are closed")
 
     def _in_thread(self, function: Callable[..., T], *given: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *given)

@@ -2,7 +2,8 @@
 
 Rule 1: a body is counted while it comes; one that says a larger length is refused before it is read.
 Rule 2: a body comes at some pace, so that nobody holds connections and what serves them with a few bytes a minute.
-Rule 3: NaN, Infinity and what UTF-8 cannot hold are not JSON, whatever Python's reader takes.
+Rule 3: whoever is not admitted is told so before a body is read (`admission`).
+Rule 4: NaN, Infinity and what UTF-8 cannot hold are not JSON, whatever Python's reader takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from maquette.server.admission import admitted
 from maquette.server.errors import MalformedBody, TooLarge, TooSlow, UnsupportedMedia
 
 MAX_JSON = 1 << 20  # bytes: a chat message has 32 KiB, a node with its extras 64 KiB
@@ -40,13 +42,14 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON body is read by the rules above, before FastAPI validates it."""
+    """A route of somebody who is admitted, whose JSON body is read by the rules above, before FastAPI validates it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def read_first(request: Request) -> Response:
             strict = JsonRequest(request.scope, request.receive)
+            admitted(strict)
             if self.body_field is not None and await strict.body():
                 _require_json(strict.headers.get("content-type"))
                 await strict.json()  # here, because FastAPI tells every failure in its own words

@@ -130,6 +130,8 @@ class _Supervisor:
             while self._hear(life):
                 pass  # it may have served for a moment only
             life.forget()
+            if self._wake.ending and -code == signal.SIGTERM:
+                return 0  # it had nothing to store yet: who serves catches the signal
             if self._wake.ending or code == 0 or not self._has_served:
                 return code if code >= 0 else 128 - code
             self._account(life, code, busy, hung=hung)
@@ -149,7 +151,7 @@ class _Supervisor:
         # a group of its own: Ctrl-C comes to us, and to it by us, once
         process = subprocess.Popen(self._command, env=os.environ | {SUPERVISED: told}, pass_fds=files, process_group=0)
         self._started += 1
-        self._wake.process = process
+        self._wake.watch(process)
         pulse = Pulse(memory)
         os.close(memory)
         theirs.close()
@@ -226,17 +228,23 @@ class _Supervisor:
 
 
 class _Wake:
-    """Passes SIGTERM and SIGINT on to the process that serves, and wakes the supervisor at each signal."""
+    """Passes on to the process that serves that it shall end, and wakes the supervisor at each signal."""
 
     def __init__(self, file: int) -> None:
         self.file = file
         self.ending = False
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, process: subprocess.Popen[bytes]) -> None:
+        """`process` serves from now on, and is told what came while it was started."""
+        self._process = process
+        if self.ending:
+            process.send_signal(signal.SIGTERM)
 
     def end(self, number: int, _: object) -> None:
         self.ending = True
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     def note(self, number: int, _: object) -> None:
         """Only a signal with a handler wakes."""
@@ -257,6 +265,8 @@ def _signals() -> Iterator[_Wake]:
     wake = _Wake(read)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     handlers = {signal.SIGCHLD: wake.note, signal.SIGTERM: wake.end, signal.SIGINT: wake.end}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: it shall outlive its terminal
+        handlers[signal.SIGHUP] = wake.end
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield wake

@@ -92,8 +92,8 @@ def serve(
     The process that serves is watched by another. When it dies or no longer answers it is started again; the edit that
     it was busy with is then denied, or, when it is in the log already, its document is shown as before, read-only.
 
-    Ends cleanly on SIGTERM and Ctrl-C: what was sent is stored, clients are told to come back. Without --dev everybody
-    needs a token: see `maquette token`.
+    Ends cleanly on SIGTERM, SIGHUP and Ctrl-C: what was sent is stored, clients are told to come back. Without --dev
+    everybody needs a token: see `maquette token`.
     """
     watched = supervised()
     run(_serve(data, host, port, dev, cors or [], accept_loss, limits, watched, (answer_seconds, opening_seconds)))
@@ -153,8 +153,20 @@ class _Server(uvicorn.Server):
 
     async def run(self) -> None:  # type: ignore[override]  # uvicorn's own starts a loop, and we are on one
         """Serve until a signal comes."""
-        with _ending_quietly(), self._announced:
+        with self._ending_quietly(), self._announced:
             await self.serve(sockets=[self._listener])
+
+    @contextmanager
+    def _ending_quietly(self) -> Iterator[None]:
+        """uvicorn raises the signal again that ended it; by then all is done, and the exit code shall say so. One that
+        comes before uvicorn listens for it ends the server too."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(one, self.handle_exit) for one in signals]
+        try:
+            yield
+        finally:
+            for one, handler in zip(signals, before, strict=True):
+                signal.signal(one, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -223,18 +235,6 @@ def _unbound(host: str, port: int, error: OSError) -> MaquetteError:
             f"with --port (0 takes a free one)"
         )
     return InvalidInput(f"expected to listen at {host}, port {port}, got {error.strerror}")
-
-
-@contextmanager
-def _ending_quietly() -> Iterator[None]:
-    """uvicorn raises the signal again that ended it; by then all is done, and the exit code shall say so."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(one, lambda *_: None) for one in signals]
-    try:
-        yield
-    finally:
-        for one, handler in zip(signals, before, strict=True):
-            signal.signal(one, handler)
 
 
 def _url(listener: socket.socket) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import date
@@ -14,9 +15,8 @@ from maquette.engine.engine import Engine
 from maquette.engine.errors import InvalidInput, LogHeld, NotFound
 from maquette.engine.reports import Progress, Report
 from maquette.engine.roles import Role
-from maquette.engine.space import Space
 from maquette.engine.spaces import check_slug
-from maquette.engine.transfer import export_chat, export_scene, import_file
+from maquette.engine.transfer import check_file, export_chat, export_scene, import_file
 from maquette.server.commands.options import DEFAULT_DATA, DEFAULT_TENANT, Data, Tenant
 from maquette.server.commands.remote import Remote, remote_of
 from maquette.server.commands.terminal import FAILED, progress, run, say, tell
@@ -32,22 +32,43 @@ class _Target(Protocol):
 
 
 class _Local:
-    def __init__(self, engine: Engine, space: Space) -> None:
+    def __init__(self, engine: Engine, tenant: str, name: str) -> None:
         self._engine = engine
-        self._space = space
+        self._tenant = tenant
+        self._name = name
 
     async def take(self, path: Path, day: date | None, told: Progress) -> Report:
-        actor = operator(self._engine.node)
-        return await import_file(self._space, path, path.name, actor, Role.OWNER, told, day=day)
+        who = operator(self._engine.node)
+        try:
+            space = await self._engine.space(self._tenant, self._name)
+        except NotFound:
+            await _check(path, day)
+            space = await self._engine.create_space(self._tenant, self._name, who)
+            _tell_made(self._name)
+        await space.name_profile(who, who.id, OPERATOR)
+        return await import_file(space, path, path.name, who, Role.OWNER, told, day=day)
 
 
 class _Served:
-    def __init__(self, remote: Remote, space: str) -> None:
+    def __init__(self, remote: Remote, name: str) -> None:
         self._remote = remote
-        self._space = space
+        self._name = name
 
     async def take(self, path: Path, day: date | None, told: Progress) -> Report:
-        return await self._remote.import_file(self._space, path, None if day is None else day.isoformat(), told)
+        if not await self._remote.has_space(self._name):
+            await _check(path, day)
+            if await self._remote.create_space(self._name):
+                _tell_made(self._name)
+        return await self._remote.import_file(self._name, path, None if day is None else day.isoformat(), told)
+
+
+async def _check(path: Path, day: date | None) -> None:
+    """Before a space is made: a file that is refused leaves none behind."""
+    await asyncio.to_thread(check_file, path, path.name, day=day)
+
+
+def _tell_made(name: str) -> None:
+    tell(f"space {name!r} was not there and was made")
 
 
 def import_files(
@@ -64,9 +85,9 @@ def import_files(
 ) -> None:
     """Take files into a space: GLB and glTF into the scene, IRC logs and JSON Lines into the chat.
 
-    Beside a running server the files go through it. A file that cannot be read leaves nothing in the space; lines of a
-    chat that cannot be read are left out and told. Importing a chat again adds what is new. The exit code is 1 when
-    a file was refused, or a line left out.
+    Beside a running server the files go through it. A file that cannot be read leaves nothing, no space either; lines
+    of a chat that cannot be read are left out and told. Importing a chat again adds what is new. The exit code is 1
+    when a file was refused, or a line left out.
     """
 
     if not data.exists():
@@ -115,23 +136,15 @@ async def _target(data: Path, tenant: str, name: str) -> AsyncGenerator[_Target,
         async with remote_of(data, tenant, held) as remote:
             tell(f"through the server at {remote.running.url}, which holds the log")
             if not await remote.has_space(name):
-                await remote.create_space(check_slug(name))
-                tell(f"space {name!r} was not there and was made")
+                check_slug(name)
             yield _Served(remote, name)
         return
     async with engine:
-        space, who = await _space(engine, tenant, name), operator(engine.node)
-        await space.name_profile(who, who.id, OPERATOR)
-        yield _Local(engine, space)
-
-
-async def _space(engine: Engine, tenant: str, name: str) -> Space:
-    try:
-        return await engine.space(tenant, name)
-    except NotFound:
-        made = await engine.create_space(tenant, name, operator(engine.node))
-        tell(f"space {name!r} was not there and was made")
-        return made
+        try:
+            await engine.space(tenant, name)
+        except NotFound:
+            check_slug(name)
+        yield _Local(engine, tenant, name)
 
 
 async def _take(target: _Target, path: Path, day: date | None) -> bool:

@@ -14,12 +14,10 @@ from maquette.engine.events import START, Actor
 from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
-from maquette.server.allowances import ALLOWANCE
+from maquette.server.admission import admitted
 from maquette.server.auth import enter, introduce
-from maquette.server.doorkeeper import Visit, address_of
 from maquette.server.services import Services, services_of
 from maquette.server.sessions import Session
-from maquette.server.turns import SEAT, Seat
 
 T = TypeVar("T")
 VIA = "rest"
@@ -75,14 +73,7 @@ async def current_session(
 
     The other parameters only describe to OpenAPI what the authenticator reads.
     """
-    kept = services_of(request)
-    session = kept.authenticator.authenticate_connection(request)
-    visit = Visit(session.tenant, session.actor.id, address_of(request.client))
-    seat = request.scope.get(SEAT)
-    if isinstance(seat, Seat):
-        seat.move(kept.hub.turns.party(visit.tenant, visit.address, visit.actor))
-    request.scope[ALLOWANCE] = kept.hub.doorkeeper.request(visit)
-    return session
+    return admitted(request)
 
 
 async def entered(
