@@ -27,7 +27,7 @@ from tests.support.wire import (
 )
 
 from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
-from maquette.engine.update import Content, Limits, Update, blank, cut, merge, read_update
+from maquette.engine.update import Content, Limits, Update, blank, cut, merge, new_registers, read_update
 
 
 def sample_updates(seed: int, steps: int) -> list[bytes]:
@@ -310,6 +310,23 @@ def test_merge_joins_structs_and_deletes() -> None:
         group(5, 0, text("ab", parent="t"), text("c", origin=(5, 1))),
         deletes={2: [(7, 1)], 1: [(0, 4)]},
     )
+
+
+@pytest.mark.parametrize("client", [4, 2**32 - 9])
+def test_new_registers_beside_an_update_are_what_pycrdt_reads(client: int) -> None:
+    doc: Doc[Any] = Doc(client_id=2**20)
+    nodes = doc.get("nodes", type=Map)
+    nodes["a"] = "gone"
+    nodes["a"] = Map({"name": "Chair"})
+    made = read_update(doc.get_update())
+    numbers = [[1, 1_800_000_000_000], [0, 2**24 + 1, 2**53 - 1]]
+    added = new_registers(client, 0, [((2**20, 1), "stamp", numbers[0]), ((2**20, 1), "x", numbers[1])])
+    both = merge(made, added)
+    assert both.encode() == Update(both.structs, both.ranges).encode()
+    assert read_update(both.encode()).structs[client][1].value() == [numbers[1]]
+    doc.apply_update(both.encode())
+    assert nodes["a"].to_py() == {"name": "Chair", "stamp": numbers[0], "x": numbers[1]}
+    assert doc.get_update() == both.encode()
 
 
 def test_merge_refuses_a_gap_and_an_overlap() -> None:

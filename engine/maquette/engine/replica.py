@@ -23,15 +23,15 @@ import pycrdt
 
 from maquette.engine.claims import Claims
 from maquette.engine.contents import TYPE
-from maquette.engine.edits import Edit, Edits, Parent, read_edits
+from maquette.engine.edits import SET, Edit, Edits, Parent, read_edits
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import SERVER, Actor, Event, NewEvent
 from maquette.engine.gate import NO_STATE, Refuse, admit
 from maquette.engine.index import Hole, Index, Write
-from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Verdict
+from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Register, Verdict
 from maquette.engine.operations import SendOps
 from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
-from maquette.engine.update import Id, Limits, Update, cut, merge, read_update
+from maquette.engine.update import Id, Limits, Update, cut, merge, new_registers, read_update
 from maquette.engine.watching import watch
 
 
@@ -272,7 +272,7 @@ class Replica:
         hidden = read.hidden if self.kind.roots is not None else ()
         dead = dead_structs(writes, judged.refused, hidden) if judged.refused or hidden else ()
         with _OR_BROKEN:
-            done = self._take(op, blanked(update, dead) if dead else update, judged, reversal)
+            done = self._take(op, blanked(update, dead) if dead else update, writes, judged, reversal)
         self.claims.bring(update.structs, op.actor.id, own)
         return done
 
@@ -288,25 +288,23 @@ class Replica:
         """One transaction for all that a kind reads about `edits`; a single one reads too little to be worth it."""
         return self.doc.transaction() if len(edits) > 1 else _NO_TRANSACTION
 
-    def _take(self, op: Op, update: Update, judged: _Judged, reversal: Reversal | None) -> Integrated:
+    def _take(
+        self, op: Op, update: Update, writes: Sequence[Write], judged: _Judged, reversal: Reversal | None
+    ) -> Integrated:
         self.memory.learn(judged.admitted)
-        whole, encoded = update, self._apply(update)
-        finished, added = None, list[Edit]()
-        if self.memory.finishes(judged.admitted):
-            finished, added = self._write(lambda: self.memory.finish(op, judged.admitted, self))
+        registers = self.memory.finish(op, judged.admitted)
+        whole, added = self._apply_with(update, writes, registers)
         restored, again = self._write(reversal.write) if reversal else (None, [])
-        effective = [*judged.admitted, *added]  # what is refused and restored did nothing
+        effective = [*judged.admitted, *added] if added else judged.admitted  # what is restored did nothing
         with self._reading(effective):
             changes = self.memory.describe(effective, self)
         self.memory.settle([*effective, *judged.refused, *again], changes, op.actor.id)
-        for part in (finished, restored):
-            whole = whole if part is None else merge(whole, part)
         return Integrated(
-            encoded if whole is update else whole.encode(),
+            (whole if restored is None else merge(whole, restored)).encode(),
             changes,
             told(judged.verdicts, lambda verdict: verdict.refusal.reason) if judged.verdicts else (),
             told(judged.verdicts, lambda verdict: verdict.refusal.rule) if judged.verdicts else (),
-            None if finished is None and restored is None else self.doc.client_id,
+            self.doc.client_id if registers or restored is not None else None,
         )
 
     def repair(self) -> Integrated | None:
@@ -351,14 +349,48 @@ class Replica:
     def _is_gone(self, type_id: Id) -> bool:
         return self.index.is_deleted(type_id) or not self.index.path(type_id)
 
-    def _apply(self, update: Update) -> bytes:
-        """Into the index and pycrdt; what that deleted beyond what the update says is noted for rule D2.
+    def _apply_with(
+        self, update: Update, writes: Sequence[Write], registers: Sequence[Register]
+    ) -> tuple[Update, list[Edit]]:
+        """Apply `update` and what the server adds to it. Returns both as one, and the edits that were added.
 
-        Returns what was applied.
+        In one transaction, because a second one takes longer than all the rest; behind the first where the op wrote at
+        such a place itself, for then what lies last there is the replica's to say.
         """
-        encoded = update.encode()
+        if not registers:
+            return self._apply(update), []
+        client = self.doc.client_id
+        if client in update.structs or not self._are_new(registers, writes):
+            self._apply(update)
+            behind, added = self._write(lambda: self._set(registers))
+            return update if behind is None else merge(update, behind), added
+        start = self.index.clock(client)
+        return self._apply(update, new_registers(client, start, registers)), [
+            Edit(SET, parent, key, value, None, [(client, clock)])
+            for clock, (parent, key, value) in enumerate(registers, start)
+        ]
+
+    def _are_new(self, registers: Sequence[Register], writes: Sequence[Write]) -> bool:
+        """Whether `writes`, which make the maps of all registers, set none of them."""
+        written = {(write.parent, write.key) for write in writes}
+        return not any((parent, key) in written for parent, key, _ in registers)
+
+    def _set(self, registers: Sequence[Register]) -> None:
+        for parent, key, value in registers:
+            record = self.shared(parent)
+            if record is not None:
+                record[key] = value
+
+    def _apply(self, update: Update, added: Update | None = None) -> Update:
+        """Into the index and pycrdt, with what the server adds; what that deleted beyond what `update` says is noted
+        for rule D2. Returns what was applied.
+        """
+        whole = update if added is None else merge(update, added)
+        encoded = whole.encode()
         self.size += len(encoded)
         self.index.add(update)
+        if added is not None:
+            self.index.add(added)
         self._fresh = {}
         self._applying, self._deleted = True, _NO_DELETES
         try:
@@ -367,7 +399,7 @@ class Replica:
             self._applying = False
         if self._deleted != _NO_DELETES and self._deleted != update.said:
             self.index.note_deletes(self._deleted)
-        return encoded
+        return whole
 
     def _write(self, write: Callable[[], object]) -> tuple[Update | None, list[Edit]]:
         """Let the server write, and take what it wrote into the index."""

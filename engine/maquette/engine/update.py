@@ -28,7 +28,7 @@ import numpy as np
 from maquette.engine.contents import ANY, CONTENTS, DEFAULT_LIMITS, DELETED, GC, READERS, SKIP, STRING, Content, Limits
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, as_list, is_canonical, read_deletes, unite, write_deletes
 from maquette.engine.errors import InvalidInput, LimitExceeded, MalformedUpdate
-from maquette.engine.varints import read_any, read_string, read_varint, write_string, write_varint
+from maquette.engine.varints import read_any, read_string, read_varint, write_numbers, write_string, write_varint
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -42,6 +42,7 @@ __all__ = [
     "is_heavy",
     "low_surrogates",
     "merge",
+    "new_registers",
     "read_update",
     "rename_clients",
 ]
@@ -161,7 +162,7 @@ class Update:
     ranges: Deletes
     """The delete set as read: long lists of ranges are vectors."""
     _read: bytes | None = field(default=None, compare=False, repr=False)
-    """The bytes that it was read from, where `encode` would make the same again."""
+    """What `encode` gives: the bytes that it was read from, where it would make the same again."""
     said: bytes | None = field(default=None, compare=False, repr=False)
     """The bytes of the delete set, where they are known without writing them."""
 
@@ -177,7 +178,9 @@ class Update:
 
     def encode(self) -> bytes:
         """The update in Yjs v1: clients descending, each struct's bytes as they were read."""
-        return self._joined() if self._read is None else self._read
+        if self._read is None:
+            self._read = self._joined()
+        return self._read
 
     def _joined(self) -> bytes:
         parts = [write_varint(len(self.structs))]
@@ -409,7 +412,19 @@ def merge(first: Update, second: Update) -> Update:
     structs = dict(first.structs)
     for client, behind in second.structs.items():
         structs[client] = _joined(structs[client], behind) if client in structs else behind
-    return Update(structs, unite(first.ranges, second.ranges))
+    return Update(structs, unite(first.ranges, second.ranges), _beside(first, second))
+
+
+def _beside(first: Update, second: Update) -> bytes | None:
+    """The bytes of two updates with a client each and at most one delete set; None where they are others."""
+    if len(first.structs) != 1 or first.structs.keys() == second.structs.keys() or second.said != b"\0":
+        return None
+    if first._read is None or first.said is None or second._read is None:
+        return None
+    one, other = first._read[1 : len(first._read) - len(first.said)], second._read[1:-1]
+    if min(first.structs) > min(second.structs):
+        return b"\2" + one + other + first.said
+    return b"\2" + other + one + first.said
 
 
 def _joined(first: Sequence[Struct], second: Sequence[Struct]) -> list[Struct]:
@@ -419,6 +434,22 @@ def _joined(first: Sequence[Struct], second: Sequence[Struct]) -> list[Struct]:
             f"it starts at {second[0].clock}"
         )
     return [*first, *second]
+
+
+def new_registers(client: int, clock: int, registers: Sequence[tuple[Id, str, Sequence[int]]]) -> Update:
+    """The update by which `client`, from `clock` on, sets keys of maps that have nothing there yet to whole numbers.
+
+    A register is (the id of the map's item, key, numbers).
+    """
+    structs = []
+    for at, (parent, key, numbers) in enumerate(registers, clock):
+        header = _header(ANY, _KEY, None, None, parent, key)
+        data, value = header + b"\1" + write_numbers(numbers), [list(numbers)]
+        structs.append(
+            Struct(client, at, 1, ANY, None, None, parent, key, value, data, 0, len(header), len(data))
+        )  # fmt: skip
+    start = b"\1" + write_varint(len(structs)) + write_varint(client) + write_varint(clock)
+    return Update({client: structs}, {}, b"".join((start, *(struct._data for struct in structs), b"\0")), b"\0")
 
 
 def rename_clients(update: Update, names: Mapping[int, int]) -> Update:

@@ -11,8 +11,8 @@ bytes could differ, a peer could show the gate one update and pycrdt another.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from struct import unpack_from
+from collections.abc import Iterable, Sequence
+from struct import pack, unpack_from
 from typing import Any
 
 from maquette.engine.errors import LimitExceeded, MalformedUpdate
@@ -106,6 +106,15 @@ def read_any(data: bytes, pos: int, depth: int, string: int) -> tuple[Any, int]:
     At most `depth` lists or maps inside one another; strings and buffers of at most `string` bytes.
     """
     return _read_any(data, pos, 0, depth, string)
+
+
+def write_numbers(values: Sequence[int]) -> bytes:
+    """A list of whole numbers below 2^53 as one Any value, as yrs writes it: in 32 bits where that is exact."""
+    parts = [b"u", write_varint(len(values))]
+    for value in values:
+        short = pack(">Bf", 124, value)
+        parts.append(short if unpack_from(">f", short, 1)[0] == value else pack(">Bd", 123, value))
+    return b"".join(parts)
 
 
 def _read_any(data: bytes, pos: int, level: int, depth: int, string: int) -> tuple[Any, int]:

@@ -25,7 +25,7 @@ from maquette.engine.events import Actor
 from maquette.engine.gate import ADMITTED, NO_STATE, Decision, Refuse, admit, authors, imports, refuse
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
-from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, inside, made, plain
+from maquette.engine.kinds.kind import Change, Kind, Op, Register, Verdict, View, inside, made, plain
 from maquette.engine.operations import (
     DeleteMessage,
     EditMessage,
@@ -260,15 +260,12 @@ class ChatMemory:
 
     # --- what the server adds -----------------------------------------------------------------------------------
 
-    def finishes(self, edits: Sequence[Edit]) -> bool:
-        return any(edit.parent == MESSAGES and edit.action is INSERT for edit in edits)
-
-    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
-        for edit in edits:
-            if edit.parent == MESSAGES and edit.action is INSERT:
-                record = view.shared(edit.id)
-                if record is not None:
-                    record["stamp"] = [self.stamps.next(), op.now]
+    def finish(self, op: Op, edits: Sequence[Edit]) -> Sequence[Register]:
+        return [
+            Register(edit.id, "stamp", [self.stamps.next(), op.now])
+            for edit in edits
+            if edit.parent == MESSAGES and edit.action is INSERT
+        ]
 
     # --- telling --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pycrdt
 
@@ -49,6 +49,14 @@ class Verdict:
 
     edit: Edit
     refusal: Refuse
+
+
+class Register(NamedTuple):
+    """What the server sets at a key of a map that an op makes: whole numbers."""
+
+    parent: Id
+    key: str
+    value: list[int]
 
 
 class View(Protocol):
@@ -89,12 +97,8 @@ class Memory(Protocol):
         """Take in what the applied edits of `actor` did, which the log tells as `changes`; live and in a replay."""
         ...
 
-    def finishes(self, edits: Sequence[Edit]) -> bool:
-        """Whether the server adds anything to admitted `edits`."""
-        ...
-
-    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
-        """Write what the server adds to an admitted op, into the replica, in the same event."""
+    def finish(self, op: Op, edits: Sequence[Edit]) -> Sequence[Register]:
+        """What the server adds to admitted `edits`, in the same event."""
         ...
 
     def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:

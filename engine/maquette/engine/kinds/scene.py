@@ -21,7 +21,7 @@ from maquette.engine.errors import InvalidInput, SchemaError
 from maquette.engine.gate import ADMITTED, Decision, Refuse, admit
 from maquette.engine.ids import is_id
 from maquette.engine.index import Index
-from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View, inside, made, plain
+from maquette.engine.kinds.kind import Change, Kind, Op, Register, Verdict, View, inside, made, plain
 from maquette.engine.operations import (
     AddComment,
     AddMaterial,
@@ -247,11 +247,9 @@ class SceneMemory:
             self.records.pop(record, None)
         self._fresh.clear()
 
-    def finishes(self, edits: Sequence[Edit]) -> bool:
-        return False
-
-    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
+    def finish(self, op: Op, edits: Sequence[Edit]) -> Sequence[Register]:
         """Nothing: a scene's ops enter as they come."""
+        return ()
 
     # --- telling -----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from maquette.engine.edits import Edit
 from maquette.engine.index import Index
-from maquette.engine.kinds.kind import Change, Kind, Op, Verdict, View
+from maquette.engine.kinds.kind import Change, Kind, Op, Register, Verdict, View
 from maquette.engine.roles import Role
 
 
@@ -27,11 +27,8 @@ class TextMemory:
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         pass
 
-    def finishes(self, edits: Sequence[Edit]) -> bool:
-        return False
-
-    def finish(self, op: Op, edits: Sequence[Edit], view: View) -> None:
-        pass
+    def finish(self, op: Op, edits: Sequence[Edit]) -> Sequence[Register]:
+        return ()
 
     def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
         roots = {str(view.path(edit.parent)[0]) for edit in edits}
