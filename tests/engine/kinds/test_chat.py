@@ -97,6 +97,26 @@ async def test_a_forged_stamp_never_shows_and_each_message_has_its_own() -> None
     assert [one["stamp"][0] for one in stored(document)] == [1, 2]
 
 
+async def test_a_message_that_an_op_removes_and_posts_again_is_told_as_there() -> None:
+    document, ada = await started()
+    last = len(ada.messages) - 1
+    del ada.messages[last]
+    ada.messages.append(message("one", "ada", "again"))
+    assert (await ada.send(document).wait()).refused == ()
+    changes = (await events_of(document))[-1].data["changes"]
+    assert [change["type"] for change in changes] == ["message.removed", "message.posted"]
+
+
+async def test_an_id_stays_taken_by_a_message_whose_removal_is_refused() -> None:
+    document, _ = await started()
+    ben = Peer("ben", 41).join(document)
+    del ben.messages[0]
+    ben.messages.append(message("one", "ben"))
+    removal, post = (await ben.send(document).wait()).refused
+    assert "which this page holds already" in removal + post
+    assert [(one["id"], one["author"]) for one in stored(document)] == [("one", "ada")]
+
+
 async def test_an_id_is_taken_once_also_within_one_op() -> None:
     document, ada = await started()
     ada.messages.append(message("two", "ada", "first"))

@@ -127,7 +127,7 @@ class ChatMemory:
             elif edit.key is not None:
                 ended.setdefault(edit.parent, set()).add(edit.key)
         new: dict[Parent, str | None] = {}
-        ids = _Ids(self._ids, self._gone(edits))
+        ids = _Ids(self._ids, self._gone(op, edits))
         verdicts = []
         dead: set[Parent] = set()
         for edit in edits:
@@ -151,9 +151,10 @@ class ChatMemory:
                 verdicts.append(Verdict(edit, replace(decision, foreign=foreign)))
         return verdicts
 
-    def _gone(self, edits: Sequence[Edit]) -> set[str]:
-        """The ids of messages that the op takes out."""
-        gone = [id_ for edit in edits if edit.action is REMOVE for id_ in edit.erased]
+    def _gone(self, op: Op, edits: Sequence[Edit]) -> set[str]:
+        """The ids of messages that the op takes out, and may."""
+        removals = [edit for edit in edits if edit.action is REMOVE and edit.parent == MESSAGES]
+        gone = [id_ for edit in removals if self._judge_removal(op, edit) is ADMITTED for id_ in edit.erased]
         return {self.messages[type_id].id for type_id in gone if type_id in self.messages}
 
     def _judge_post(self, op: Op, edit: Edit, fields: dict[str, Edit], ids: _Ids) -> Decision:
@@ -271,6 +272,7 @@ class ChatMemory:
 
     def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
         changes: list[Change] = []
+        removed: list[Change] = []  # told first: one that the same op posts again under its id is there
         posted: set[Parent] = set()
         told: set[tuple[Id, str]] = set()
         parts = inside(edits) if len(edits) > 1 else {}
@@ -280,7 +282,7 @@ class ChatMemory:
                     posted.add(edit.id)
                     changes += self._posted(edit, parts, view)
                 elif edit.action is REMOVE:
-                    changes += [change for type_id in edit.erased for change in self._removed(type_id)]
+                    removed += [change for type_id in edit.erased for change in self._removed(type_id)]
                 continue
             path = view.path(edit.parent)
             if path[1] in posted or not isinstance(path[1], tuple):
@@ -292,7 +294,7 @@ class ChatMemory:
                     changes.append(_reaction("reaction.added", self.messages[path[1]].id, about))
                 else:
                     changes += self._changed(path[1], about, len(path) == 3, view)
-        return changes
+        return [*removed, *changes] if removed else changes
 
     def _posted(self, edit: Edit, parts: Mapping[Parent, Sequence[Edit]], view: View) -> list[Change]:
         fields = made(edit, parts, view)
