@@ -8,12 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pycrdt import Text
-from tests.support.live import Peer, assert_same
+from pycrdt import Array, Text
+from tests.support.live import Peer, assert_same, message
 
+from maquette.engine.document import Document
 from maquette.engine.engine import Engine
 from maquette.engine.errors import DocumentFrozen, InvalidInput
-from maquette.engine.events import Actor
+from maquette.engine.events import SERVER, Actor, NewEvent
+from maquette.engine.kinds.chat import MESSAGES
+from maquette.engine.kinds.kind import plain
 from maquette.engine.roles import Role
 from maquette.engine.space import Space
 from maquette.engine.testing.log_contract import collected
@@ -119,3 +122,67 @@ async def test_g4_a_document_may_be_frozen_before_its_first_revision() -> None:
         space = await written(engine)
         await space.freeze(space.record.documents[NOTES], 1, 1, "why")
         assert text_of((await space.open(NOTES)).replica.doc) == ""
+
+
+# --- a conversation --------------------------------------------------------------------------------------------------
+
+
+async def conversation(engine: Engine, *bodies: str) -> Space:
+    space = await engine.create_space("t", "demo", ADA)
+    for body in bodies:
+        await space.write_chat(ADA, Role.EDITOR, lambda chat, said=body: chat.post(said))  # type: ignore[misc]  # bound
+    return space
+
+
+def bodies_of(document: Document) -> list[str]:
+    return [message["body"] for message in plain(document.replica.doc.get(MESSAGES, type=Array))]
+
+
+async def test_g4_a_conversation_whose_page_is_frozen_goes_on_in_a_new_one() -> None:
+    async with await Engine.open() as engine:
+        space = await conversation(engine, "one", "two")
+        live = await space.open("chat")
+        ben = Peer("ben", 8).join(live)
+        await space.freeze(space.record.documents["chat"], 1, 2, "a test")
+        assert ben.successors == ["chat@2"]
+        await space.write_chat(ADA, Role.EDITOR, lambda chat: chat.post("three"))
+        assert bodies_of(await space.open("chat")) == ["three"]
+        assert bodies_of(await space.open("chat@1")) == ["one"]
+        with pytest.raises(DocumentFrozen):
+            await space.write_chat(ADA, Role.EDITOR, lambda chat: chat.post("four"), page="chat@1")
+
+
+async def test_g4_whoever_wrote_into_a_page_is_known_to_hold_it_also_behind_the_freeze() -> None:
+    async with await Engine.open() as engine:
+        space = await conversation(engine, "one")
+        live = await space.open("chat")
+        cat = Peer("cat", 9).join(live)
+        cat.messages.append(message("m", "cat"))
+        await cat.send(live).wait()
+        engine.evict_idle(0)
+        record = space.record.documents["chat"]
+        await space.freeze(record, 1, 2, "a test")
+        assert {9, *live.replica.index.clients} == set(record.before(2))
+
+
+async def test_g4_a_page_that_was_frozen_by_a_process_which_died_then_is_turned_by_the_next(tmp_path: Path) -> None:
+    async with await Engine.open(tmp_path) as engine:
+        space = await conversation(engine, "one")
+        record = space.record.documents["chat"]
+        data = {"document": record.id, "epoch": 1, "before": 1, "reason": "a test"}
+        await space._record([NewEvent("document.frozen", SERVER, data)])
+    async with await Engine.open(tmp_path) as engine:
+        space = await engine.space("t", "demo")
+        assert space.record.documents["chat"].current == 2
+        await space.write_chat(ADA, Role.EDITOR, lambda chat: chat.post("two"))
+
+
+async def test_g4_a_page_that_is_thawed_is_an_older_page_like_others() -> None:
+    async with await Engine.open() as engine:
+        space = await conversation(engine, "one", "two")
+        record = space.record.documents["chat"]
+        await space.freeze(record, 1, 2, "a test")
+        await space.thaw(ADA, record, 1)
+        await space.write_chat(ADA, Role.EDITOR, lambda chat: chat.post("late"), page="chat@1")
+        assert bodies_of(await space.open("chat@1")) == ["one", "two", "late"]
+        assert record.current == 2

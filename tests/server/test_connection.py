@@ -11,9 +11,12 @@ import pytest
 from tests.support.peer import Peer, peer
 from tests.support.server import LocalServer, local_server
 
+from maquette.engine.document import Document
 from maquette.engine.roles import Role
 from maquette.engine.sync import AwarenessState, AwarenessUpdate, PermissionDenied, SyncStep1
 from maquette.engine.trials import DIRECT_BYTES
+from maquette.engine.waiting import Submission
+from maquette.engine.workers import MAX_WORKERS
 from maquette.server.presence import MAX_STATES, TICK_SECONDS
 
 NOTES = "demo/text:notes"
@@ -111,3 +114,27 @@ async def test_g5_a_large_update_that_is_denied_is_told_before_anything_behind_i
         connection.session = replace(connection.session, roles={"*": Role.VIEWER})
         await ann.write("x" * 3 * DIRECT_BYTES)
         assert "got viewer" in (await ann.expect(PermissionDenied)).reason
+
+
+async def test_g4_a_large_update_in_line_goes_with_its_connection(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = server.engine.workers
+    async with AsyncExitStack() as places:
+        for number in range(MAX_WORKERS):
+            await places.enter_async_context(workers._lanes.place("others", f"{number}"))
+        async with peer(server.url, NOTES, name="Ann") as ann:
+            [document] = server.engine._live
+            take, taken = document.intake.take, asyncio.Event()
+
+            def take_and_tell(document: Document, op: Submission) -> None:
+                take(document, op)
+                taken.set()
+
+            monkeypatch.setattr(document.intake, "take", take_and_tell)
+            await ann.write("x" * 3 * DIRECT_BYTES)
+            async with asyncio.timeout(10):
+                await taken.wait()
+        await document.intake.tried(10)
+        assert not document.intake.is_busy
+    assert (workers.started, document.replica.revision) == (0, 0)

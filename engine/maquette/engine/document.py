@@ -38,7 +38,8 @@ from maquette.engine.receipts import Receipt
 from maquette.engine.replica import NOTHING_NEW, Denied, Integrated, Late, Nothing, Outcome, Replica, ReplicaBroken
 from maquette.engine.roles import Role, Roles
 from maquette.engine.sync import SyncUpdate, write_frame
-from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, read_update
+from maquette.engine.trials import DIRECT_BYTES
+from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, ends, read_update
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
 
 _logger = logging.getLogger(__name__)
@@ -151,6 +152,9 @@ class Document:
             self._take(ready)
 
     def _take(self, op: Submission) -> None:
+        if self.frozen is not None and self.brings_new(op):
+            self.deny(op, str(self.frozen))
+            return
         if self.intake.wants(op):
             self.intake.take(self, op)
             return
@@ -207,6 +211,22 @@ class Document:
         if self._patience.knows(self.stream, op.actor.id):
             return self._outcome_of_refused(op, op.read)
         return self.replica.admit(Op(op.actor, op.roles(), self._clock()), op.data, op.own, self.limits, op.read)
+
+    def closed_to(self, op: Submission) -> Denied | None:
+        """Why `op` is denied by now, whatever new it brings; None when it is to be judged."""
+        if self.frozen is not None:
+            return Denied(str(self.frozen))
+        why = None if self.quarantine is None else self.quarantine.why(op.actor.id, op.data)
+        why = why or self.shut(op.actor.id)
+        return self.replica.closed_to(op.actor, op.roles()) if why is None else Denied(why)
+
+    def brings_new(self, op: Submission) -> bool:
+        """Whether `op` shows at its beginning that it brings what is not known here. What is malformed may not."""
+        return any(self.is_new(op, client, end) for client, end in ends(op.data[:DIRECT_BYTES]))
+
+    def is_new(self, op: Submission, client: int, end: int) -> bool:
+        """Whether clocks of `client` before `end`, which came with `op`, are neither known nor cut out (D4)."""
+        return end > self.replica.index.clock(client) and self.replica.claims.admits(client, op.actor.id, op.own)
 
     # --- patience with those who are refused (G5) --------------------------------------------------------------------
 
@@ -345,6 +365,7 @@ class Document:
             return
         self.error = error
         self.on_full = None  # it holds this document: a cycle, which would keep the replica until the next collection
+        self.intake.dismiss()
         pending, self._pending = self._pending, deque()
         waiting = self._waiting.clear()
         if self.on_lost is not None:

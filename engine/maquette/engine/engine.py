@@ -15,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -347,7 +346,7 @@ class Engine:
             stream, replica, self.log, self.clock, limits=limits, patience=self._patience, pulse=self.pulse
         )
         document.position = position
-        document.intake.on_large = partial(self._trials.run, server)
+        document.intake.trier = self._trials
         document.frozen = space.frozen(record, epoch)
         document.quarantine = record.quarantined.get(epoch)
         document.on_full = lambda: self._start(self._turn(space, record, epoch, document))

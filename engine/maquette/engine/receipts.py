@@ -31,6 +31,16 @@ class Receipt:
     """Nothing is known of it yet, because it is large: `on_judged` is called when the rest of this says more."""
     on_judged: Callable[[Receipt], None] | None = None
 
+    withdrawn: bool = False
+    on_withdrawn: Callable[[], object] | None = None
+    """Takes it out of the line, as long as it stands in one."""
+
+    def withdraw(self) -> None:
+        """Nobody waits for it any more: a large update that is still in line is not tried."""
+        self.withdrawn = True
+        if self.on_withdrawn is not None:
+            self.on_withdrawn()
+
     def judged(self) -> None:
         self.on_trial = False
         if self.on_judged is not None:

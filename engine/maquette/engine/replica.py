@@ -31,6 +31,7 @@ from maquette.engine.index import Hole, Index, Write
 from maquette.engine.kinds.kind import Change, Kind, Memory, Op, Path, Register, Verdict
 from maquette.engine.operations import SendOps
 from maquette.engine.reversal import MAX_RESTORED, Holder, Reversal, blanked, dead_structs, told, with_inner
+from maquette.engine.roles import Roles
 from maquette.engine.update import Id, Limits, Update, cut, merge, new_registers, read_update
 from maquette.engine.watching import watch
 
@@ -200,6 +201,11 @@ class Replica:
             update, _ = cut(update, lambda client: client not in foreign)
         return self.excess(update, len(data), limits) or self._judge(op, update, own)
 
+    def closed_to(self, actor: Actor, roles: Roles) -> Denied | None:
+        """The denial of whoever may not write here at all."""
+        entry = admit(self._entry, actor, roles, NO_STATE)
+        return Denied(entry.reason, for_role=True) if isinstance(entry, Refuse) else None
+
     def excess(self, update: Update, size: int, limits: Limits) -> Denied | None:
         """The denial of what makes the document too large; whoever only deletes may."""
         if self.size + size <= limits.document or not self.index.trim(update).structs:
@@ -216,9 +222,9 @@ class Replica:
         update = self.index.trim(update)
         if update.is_empty:
             return Nothing()
-        entry = admit(self._entry, op.actor, op.roles, NO_STATE)
-        if isinstance(entry, Refuse):
-            return Denied(entry.reason, for_role=True)
+        closed = self.closed_to(op.actor, op.roles)
+        if closed is not None:
+            return closed
         hole = self.index.hole(update)
         if hole is not None:
             return self._begin(op, self.ready_part(update), own, hole)

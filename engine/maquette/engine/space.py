@@ -25,6 +25,7 @@ from maquette.engine.errors import (
     DocumentMoved,
     InvalidInput,
     LogError,
+    MaquetteError,
     NotFound,
     RewriteRunning,
     TooManyDocuments,
@@ -211,7 +212,7 @@ class Space:
     async def turn_page(self, record: DocumentRecord, epoch: int, document: Document) -> None:
         """Open the next page of a conversation behind `epoch`, and tell who is on the full one (D9)."""
         if record.current == epoch:
-            await self._open_epoch(record, epoch + 1, document.replica.index.clients, None)
+            await self._open_epoch(record, epoch + 1, document.replica.index.clients)
         for subscriber in tuple(document.subscribers):
             subscriber.moved(f"{record.name}@{record.current}")
 
@@ -221,7 +222,8 @@ class Space:
         """Show `epoch` of the document as it was before the revision `before` from now on, read-only (G4).
 
         `before` counts from 1; a document that is frozen stays so before the lower of both. Who watches it is shown
-        it again. `event` is the id of the event that says so, when it may have been said already.
+        it again; a conversation goes on in a new page. `event` is the id of the event that says so, when it may have
+        been said already.
         """
         if before < 1:
             raise InvalidInput(f"before: expected a revision from 1, got {before}")
@@ -231,7 +233,30 @@ class Space:
         data = {"document": record.id, "epoch": epoch, "before": before, "reason": reason}
         named = NewEvent("document.frozen", SERVER, data)
         await self._record([named if event is None else replace(named, id=event)])
+        await self._turn_frozen(record)
         self._reopen(record, epoch)
+
+    async def _turn_frozen(self, record: DocumentRecord) -> None:
+        """Let a conversation go on in a new page when its current one is frozen."""
+        epoch = record.current
+        if record.kind is not CHAT or epoch not in record.frozen or not self.engine.writable:
+            return
+        try:
+            await self._open_epoch(record, epoch + 1, await self._clients(record, epoch))
+        except MaquetteError as error:  # tried again when the space is opened the next time
+            _logger.warning("%s@%d is frozen, and no next page could be opened: %s", record.name, epoch, error)
+            return
+        self.engine.tell_moved(self.record.document_stream(record, epoch), f"{record.name}@{record.current}")
+
+    async def _clients(self, record: DocumentRecord, epoch: int) -> list[int]:
+        """The client ids in a frozen epoch, by which those are known who hold it; nothing frozen is read for them."""
+        stream = self.record.document_stream(record, epoch)
+        clients = set((await self.engine.replica(self, record, epoch)).index.clients)
+        async for page in self.engine.log.read(stream, after=record.frozen[epoch].before - 1):
+            for event in page:
+                told = (event.data.get("client"), event.data.get("server"))
+                clients.update(client for client in told if client is not None)
+        return list(clients)
 
     async def quarantine(self, record: DocumentRecord, epoch: int, busy: Busy, *, event: UUID) -> None:
         """Deny the update that `busy` tells of when it comes again (G4). `event`: the id of the event that says so."""
@@ -303,6 +328,7 @@ class Space:
             for record in () if self._found else tuple(self.record.documents.values()):
                 while record.kind is SCENE and (beginning := await beginning_of(self, record, record.current + 1)):
                     await self.begin(record, beginning)
+                await self._turn_frozen(record)
             self._found = True
 
     async def carry(self, record: DocumentRecord, epoch: int) -> None:
@@ -368,7 +394,7 @@ class Space:
                 await self._append([NewEvent("document.opened", actor, data)])
         return self.record.documents[wanted.name]
 
-    async def _open_epoch(self, record: DocumentRecord, epoch: int, clients: list[int], reason: str | None) -> None:
+    async def _open_epoch(self, record: DocumentRecord, epoch: int, clients: list[int]) -> None:
         async with self._lock:
             if record.current < epoch:
                 await self._append([_epoch_opened(record, epoch, clients)])

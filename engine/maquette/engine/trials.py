@@ -5,20 +5,20 @@ Rule 1: a large update is not even parsed on the event loop. The worker reads it
 Rule 2: an update that its worker dies of is denied, whoever sent it and whatever a second try would bring (G5 a).
 Rule 3: what comes back are pieces, each small, which the gate judges one by one like everybody's ops (`pieces`). The
         trial decides nothing in their favour: roles, content and ownership are judged when a piece enters.
+Rule 4: what comes from somebody who may not write is not tried but skimmed: it is read, and applied to nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maquette.engine.claims import Claims
 from maquette.engine.errors import LimitExceeded, MalformedUpdate
-from maquette.engine.events import Actor
 from maquette.engine.folds import read_all, replayed
 from maquette.engine.index import Hole
 from maquette.engine.pieces import JUDGED, split
@@ -30,6 +30,7 @@ from maquette.engine.workers import Budget, Progress, Workers
 
 if TYPE_CHECKING:
     from maquette.engine.document import Document
+    from maquette.engine.waiting import Submission
 
 SMALL_BYTES = 8 << 10  # nobody looks twice at less
 DIRECT_BYTES = 64 << 10  # of structs; reading them takes 15 ms
@@ -51,6 +52,16 @@ class Tried:
     pieces: list[bytes]
     rest: bytes | None = None
     hole: Hole | None = None
+    for_role: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Skimmed:
+    """Why an update cannot be read, or the next clock of each client behind it, and its deletions as an update."""
+
+    denied: str | None
+    ends: Mapping[int, int]
+    deletes: bytes
 
 
 class Trials:
@@ -62,20 +73,20 @@ class Trials:
         self._snapshots = snapshots
         self._bytes: Counter[str] = Counter()
 
-    async def run(self, server: int, document: Document, data: bytes, actor: Actor, own: int | None) -> Tried:
-        """Try `data`, which `actor` sent to `document` over a connection with the client id `own`.
+    async def run(self, document: Document, op: Submission, begin: Callable[[], bool]) -> Tried:
+        """Try what `op` brings to `document`; see `Workers.run` for `begin`.
 
         Raises JobFailed, fatal when the worker died of the update, and NoWorker.
         """
-        replica = document.replica
+        replica, data = document.replica, op.data
         given = {
             "stream": document.stream,
             "kind": replica.kind.name,
-            "server": server,
+            "server": replica.doc.client_id,
             "until": document.durable,  # whatever the sender saw, is on disk
             "claims": replica.claims.to_plain(),
-            "actor": actor.id,
-            "own": own,
+            "actor": op.actor.id,
+            "own": op.own,
             "limits": asdict(document.limits),
             "update": data,
         }
@@ -83,20 +94,39 @@ class Trials:
             given["state"] = replica.diff(_NOTHING)
         else:
             given |= {"folder": str(self._folder), "snapshots": str(self._snapshots.folder)}
-        if self._bytes[actor.id] + len(data) > MAX_BYTES:
-            return Tried(
-                f"expected at most {MAX_BYTES} bytes of one person's large updates on trial at once, got more", []
-            )
-        self._bytes[actor.id] += len(data)
-        try:
-            budget = Budget.sized(len(data) + replica.size)
-            found = await self._workers.run("trial", given, budget, stream=document.stream, actor=actor.id)
-        finally:
-            self._bytes[actor.id] -= len(data)
-            if not self._bytes[actor.id]:
-                del self._bytes[actor.id]
+        found = await self._run("trial", given, Budget.sized(len(data) + replica.size), document, op, begin)
         hole = found.get("hole")
         return Tried(found["denied"], found.get("pieces", []), found.get("rest"), None if hole is None else Hole(*hole))
+
+    async def skim(self, document: Document, op: Submission, begin: Callable[[], bool]) -> Skimmed:
+        """What `op` brings, read without a replica. Raises like `run`."""
+        given = {"limits": asdict(document.limits), "update": op.data}
+        found = await self._run("skim", given, Budget.sized(len(op.data)), document, op, begin)
+        return Skimmed(found["denied"], dict(found.get("ends", ())), found.get("deletes", b""))
+
+    async def _run(
+        self,
+        job: str,
+        given: dict[str, Any],
+        budget: Budget,
+        document: Document,
+        op: Submission,
+        begin: Callable[[], bool],
+    ) -> dict[str, Any]:
+        actor, size = op.actor.id, len(op.data)
+        if self._bytes[actor] + size > MAX_BYTES:
+            most = f"{MAX_BYTES} bytes of one person's large updates on trial at once"
+            return {"denied": f"expected at most {most}, got more"}
+        self._bytes[actor] += size
+        try:
+            found: dict[str, Any] = await self._workers.run(
+                job, given, budget, stream=document.stream, actor=actor, begin=begin
+            )
+            return found
+        finally:
+            self._bytes[actor] -= size
+            if not self._bytes[actor]:
+                del self._bytes[actor]
 
 
 # --- in the worker ---------------------------------------------------------------------------------------------------
@@ -113,6 +143,16 @@ def try_update(given: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         return {"denied": excess.reason} if excess is not None else _tried(replica, replica.index.trim(update))
     except (MalformedUpdate, LimitExceeded) as error:
         return {"denied": str(error)}
+
+
+def skim_update(given: Mapping[str, Any], _: Progress) -> dict[str, Any]:
+    """The job of those who may not write: it reads the bytes, and needs no document."""
+    try:
+        update = read_update(given["update"], Limits(**given["limits"]))
+    except (MalformedUpdate, LimitExceeded) as error:
+        return {"denied": str(error)}
+    ends = [(client, group[-1].clock + group[-1].length) for client, group in update.structs.items()]
+    return {"denied": None, "ends": ends, "deletes": Update({}, update.ranges).encode()}
 
 
 def _scratch(given: Mapping[str, Any], progress: Progress) -> Replica:

@@ -18,7 +18,7 @@ the reader twice as slow, and each edit of everybody passes here.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from struct import error as OutOfBytes  # noqa: N812 - what `unpack_from` raises
 from typing import Any, TypeAlias
@@ -39,6 +39,7 @@ __all__ = [
     "Update",
     "blank",
     "cut",
+    "ends",
     "is_heavy",
     "low_surrogates",
     "merge",
@@ -224,6 +225,37 @@ def is_heavy(data: bytes, octets: int, structs: int) -> bool:
     except (IndexError, OutOfBytes, MalformedUpdate):
         return len(data) > octets
     return False
+
+
+def ends(data: bytes) -> Iterator[Id]:
+    """The client and its next clock behind each struct of `data`, read one by one, as far as it can be read.
+
+    Whoever looks for a single one need not read the rest.
+    """
+    try:
+        groups, pos = read_varint(data, 0)
+        for _ in range(groups):
+            count, pos = read_varint(data, pos)
+            named = pos
+            client, pos = read_varint(data, pos)
+            mine = data[named:pos]
+            clock, pos = read_varint(data, pos)
+            for _ in range(count):
+                length, kind, pos = _passed(data, pos, client, clock, mine)
+                clock += length
+                if kind != SKIP:
+                    yield client, clock
+    except (IndexError, OutOfBytes, MalformedUpdate, LimitExceeded):
+        return
+
+
+def _passed(data: bytes, pos: int, client: int, clock: int, mine: bytes) -> tuple[int, Content, int]:
+    kind = data[pos] & 31
+    if kind == 0 or kind == 10:
+        length, pos = read_varint(data, pos + 1)
+        return length, CONTENTS[kind], pos
+    item = _read_item(data, pos, client, clock, mine, DEFAULT_LIMITS)
+    return item.length, item.content, item._end
 
 
 def _read_structs(data: bytes, limits: Limits) -> tuple[dict[int, list[Struct]], int]:

@@ -26,7 +26,7 @@ if sys.platform != "win32":
 
 Job: TypeAlias = Callable[[Mapping[str, Any], Progress], Any]
 
-JOBS: Mapping[str, Job] = {"fold": folds.fold, "trial": trials.try_update}
+JOBS: Mapping[str, Job] = {"fold": folds.fold, "trial": trials.try_update, "skim": trials.skim_update}
 _FATAL = (ReplicaBroken, MemoryError, RecursionError)
 """What the bytes that a job works on are to blame for, unlike the disk or a defect of ours."""
 NICE = 10  # whoever serves goes first

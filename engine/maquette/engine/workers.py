@@ -91,14 +91,24 @@ class Workers:
         """How many were ever started."""
 
     async def run(
-        self, job: str, given: Mapping[str, Any], budget: Budget, *, stream: str = "", actor: str = ""
+        self,
+        job: str,
+        given: Mapping[str, Any],
+        budget: Budget,
+        *,
+        stream: str = "",
+        actor: str = "",
+        begin: Callable[[], bool] = lambda: True,
     ) -> Any:
         """The answer of the job called `job` in `worker.JOBS` to `given`, both msgpack values.
 
         Tenants, as `stream` names them, take turns, and within them actors, of whom the server itself is "".
-        Raises JobFailed and NoWorker. When the caller is cancelled, the worker is killed.
+        `begin` is called when it is this job's turn, and answers whether it is wanted still.
+        Raises JobFailed and NoWorker. When the caller is cancelled, the worker is killed, and nothing is begun.
         """
         async with self._lanes.place(stream.partition("/")[0], actor):
+            if not begin():
+                raise JobFailed(job, UNWANTED, 0, is_fatal=False)
             worker = self._idle.pop() if self._idle else await self._started()
             self._busy.add(worker)
             try:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from maquette.server.rates import FLOOD_SECONDS
 
 MAX_REASON = 123  # bytes: RFC 6455, 5.5
+MOVED = 4409
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Close:
     @classmethod
     def moved(cls, successor: str) -> Close:
         """The reason is the name under which the document goes on (D9)."""
-        return cls(4409, successor)
+        return cls(MOVED, successor)
 
     @classmethod
     def too_large(cls, reason: str) -> Close:

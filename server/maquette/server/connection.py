@@ -47,7 +47,7 @@ from maquette.engine.sync import (
 )
 from maquette.server.acks import Acks
 from maquette.server.auth import kept_out
-from maquette.server.closing import Close
+from maquette.server.closing import MOVED, Close
 from maquette.server.presence import EMPTY_FRAME, Presence
 from maquette.server.sessions import Session
 
@@ -101,7 +101,7 @@ class Connection:
         self._greeted = False
         self._held = False
         self._answered = False
-        self._on_trial = False
+        self._large: Receipt | None = None  # while it is on trial
         self._denied = False
         self._told_taken = False
         self._denied_for_role = False
@@ -131,7 +131,12 @@ class Connection:
             self.detached.set()
 
     def detach(self) -> None:
-        """Stop listening; what was submitted goes on its way."""
+        """Stop listening; what was submitted goes on its way, but for a large update that is still in line.
+
+        That of whoever is told where the document goes on stays there: it is carried over (D9).
+        """
+        if self._large is not None and (self.closing is None or self.closing.code != MOVED):
+            self._large.withdraw()
         if self._document is not None:
             self._document.subscribers.discard(self)
             self._document = None
@@ -180,7 +185,7 @@ class Connection:
         if self._document is not None:
             self.seen = self._document.durable
         self._document = None
-        self._on_trial = False
+        self._large = None
         self._owed = 0
         self._unsettled.clear()
         self._unsettled_bytes = 0
@@ -206,7 +211,7 @@ class Connection:
         """Return when the client has told what it had, and all that has come by now is on disk; or when it leaves."""
         until = self.updates
         while self.is_leaving and not (
-            self._answered and not self._on_trial and all(n >= until for n in self._unsettled)
+            self._answered and self._large is None and all(n >= until for n in self._unsettled)
         ):
             self._settled.clear()
             await self._settled.wait()
@@ -269,7 +274,7 @@ class Connection:
         return (
             self._document is not None
             and not self._held
-            and not self._on_trial
+            and self._large is None
             and self.waiting <= MAX_UNREAD
             and len(self._unsettled) < MAX_UNSETTLED
             and self._unsettled_bytes <= MAX_UNSETTLED_BYTES
@@ -352,13 +357,13 @@ class Connection:
 
         def take(receipt: Receipt) -> None:
             if self._document is document:
-                self._on_trial = False
+                self._large = None
                 grown = document.replica.revision > before
                 self._judged(receipt, document, len(update), answer=answer, integrated=grown)
                 self._room.set()
 
         if receipt.on_trial:
-            self._on_trial = True
+            self._large = receipt
             receipt.on_judged = take
         else:
             take(receipt)
