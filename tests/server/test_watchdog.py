@@ -23,6 +23,7 @@ from tests.support.peer import peer
 from tests.support.server import ServerProcess
 from tests.support.tabs import Browser, Tab, browser
 
+from maquette.engine import inspection
 from maquette.engine.engine import Engine
 from maquette.engine.events import Actor, Event, NewEvent
 from maquette.engine.roles import Role
@@ -209,6 +210,17 @@ async def test_g4_a_logged_update_that_raises_freezes_its_document_without_a_res
         await ann.write("and ")
         assert f"frozen before revision {before}" in (await ann.expect(PermissionDenied)).reason
         assert await figure(server, "restarts") == 0
+
+
+async def test_g4_the_doctor_names_poison_that_no_server_has_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "SECONDS", 1.0)
+    before = await poisoned(tmp_path, HANGS)
+    found = await check(tmp_path)
+    [problem] = found.problems
+    assert f"expected to replay its events, got revision {before + 1}: a worker" in problem
+    assert "documents: 3 replayed" in found.facts
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])

@@ -168,9 +168,9 @@ async def replayed(given: Mapping[str, Any], store: SnapshotStore, progress: Pro
 
     def replay(replica: Replica, event: Event) -> None:
         progress.set(event.revision)
-        looks_odd = given.get("careful") and _looks_odd(replica, event)
+        is_odd = given.get("careful") and looks_odd(replica, event)
         replica.replay(event)
-        if looks_odd:
+        if is_odd:
             read_all(replica)
 
     try:
@@ -180,7 +180,7 @@ async def replayed(given: Mapping[str, Any], store: SnapshotStore, progress: Pro
         await log.close()
 
 
-def _looks_odd(replica: Replica, event: Event) -> bool:
+def looks_odd(replica: Replica, event: Event) -> bool:
     """Whether the gate of today would not take the update."""
     update = read_update(event.data["update"], UNLIMITED)
     return replica.index.misfit(replica.index.writes(update)) is not None

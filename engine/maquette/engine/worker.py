@@ -14,19 +14,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from maquette.engine import folds, trials
+from maquette.engine import folds, inspection, trials
 from maquette.engine.replica import ReplicaBroken
+from maquette.engine.rlimits import limit_memory, limit_processor
 from maquette.engine.workers import Progress, read, write
-
-if sys.platform != "win32":
-    import resource
 
 Job: TypeAlias = Callable[[Mapping[str, Any], Progress], Any]
 
-JOBS: Mapping[str, Job] = {"fold": folds.fold, "trial": trials.try_update, "skim": trials.skim_update}
+JOBS: Mapping[str, Job] = {
+    "fold": folds.fold,
+    "inspect": inspection.inspect,
+    "trial": trials.try_update,
+    "skim": trials.skim_update,
+}
 _FATAL = (ReplicaBroken, MemoryError, RecursionError)
 """What the bytes that a job works on are to blame for, unlike the disk or a defect of ours."""
 NICE = 10  # whoever serves goes first
@@ -47,10 +49,12 @@ def main() -> None:
             job, given, cpu, memory = read(jobs)
         except EOFError:
             return
-        _limit(cpu, memory)
+        limit_processor(cpu)
+        limit_memory(memory)
         write(answers, _answer(job, given, progress))
         gc.collect()
-        _limit(None, None)
+        limit_processor(None)
+        limit_memory(None)
 
 
 def _answer(job: str, given: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -72,26 +76,6 @@ def _settle_down(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             sys.exit()
-
-
-def _limit(cpu: float | None, memory: int | None) -> None:
-    """Allow so much more from now on; None lifts the limit."""
-    if sys.platform == "win32":  # it has no such limits: the clock of the serving process is the only one
-        return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = -1 if cpu is None else int(used.ru_utime + used.ru_stime + cpu) + 1
-    _set(resource.RLIMIT_CPU, seconds)
-    statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere nobody knows what is taken already
-        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
-        _set(resource.RLIMIT_AS, -1 if memory is None else taken + memory)
-
-
-def _set(limit: int, most: int) -> None:
-    assert sys.platform != "win32"
-    hard = resource.getrlimit(limit)[1]
-    soft = hard if most < 0 else most if hard < 0 else min(most, hard)
-    resource.setrlimit(limit, (soft, hard))
 
 
 if __name__ == "__main__":

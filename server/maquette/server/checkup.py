@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from maquette.engine.engine import Engine
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import Position
-from maquette.engine.kinds.kind import plain
-from maquette.engine.kinds.scene import MATERIALS, NODES, SCENE, SETTINGS
+from maquette.engine.inspection import Inspected, inspect_all
 from maquette.engine.logs.backup import RESTORED
 from maquette.engine.logs.schema import open_for_reading
 from maquette.engine.logs.verify import verify
-from maquette.engine.replica import Replica
 from maquette.engine.reports import Progress, quiet
 from maquette.engine.space import Space
+from maquette.engine.workers import NoWorker
 from maquette.projections.builds import Builds
 from maquette.projections.fold import Projection
 from maquette.projections.sums import Sums
@@ -100,25 +98,34 @@ def _check_files(data: Path, found: Checkup) -> None:
 
 async def _check_documents(engine: Engine, data: Path, found: Checkup, progress: Progress) -> None:
     """Replay every document: what replays is what a server would serve. Then look at the assets of the scenes."""
+    documents = [document async for document in _documents(engine, data, found)]
+    try:
+        inspected = await inspect_all(engine.workers, data, documents, progress)
+    except NoWorker as error:
+        found.problems.append(f"documents were not checked: {error}")
+        return
     named: dict[str, str] = {}
-    count = 0
+    for document in inspected:
+        if document.problem is not None:
+            found.problems.append(f"document {document.stream}: expected to replay its events, got {document.problem}")
+        named |= dict.fromkeys(document.assets, document.stream)
+    found.facts.append(f"documents: {sum(document.problem is None for document in inspected)} replayed")
+    await _check_assets(engine, named, found, progress)
+
+
+async def _documents(engine: Engine, data: Path, found: Checkup) -> AsyncGenerator[Inspected, None]:
     async for space in _spaces(engine, data, found):
-        progress("documents", count, count + 1)
         for record in space.record.documents.values():
             for epoch in record.epochs:
                 stream = space.record.document_stream(record, epoch.number)
+                if (frozen := space.frozen(record, epoch.number)) is not None:
+                    found.problems.append(f"document {stream}: {frozen}; `maquette thaw` lifts that")
                 try:
-                    if (frozen := space.frozen(record, epoch.number)) is not None:
-                        found.problems.append(f"document {stream}: {frozen}; `maquette thaw` lifts that")
-                    replica = await engine.replica(space, record, epoch.number)
+                    head = await engine.log.revision(stream)
                 except MaquetteError as error:
-                    found.problems.append(f"document {stream}: expected to replay its events, got {error}")
+                    found.problems.append(f"document {stream}: expected to read its events, got {error}")
                     continue
-                count += 1
-                if record.kind is SCENE:
-                    named |= dict.fromkeys(scene_assets(replica), stream)
-    found.facts.append(f"documents: {count} replayed")
-    await _check_assets(engine, named, found, progress)
+                yield Inspected(stream, record.kind, head if frozen is None else min(head, frozen.before - 1))
 
 
 async def _spaces(engine: Engine, data: Path, found: Checkup) -> AsyncGenerator[Space, None]:
@@ -134,22 +141,6 @@ def _tenants(data: Path) -> list[str]:
     with closing(open_for_reading(data)) as connection:
         rows = connection.execute("SELECT name FROM streams WHERE instr(name, '/') = 0 ORDER BY name")
         return [name for (name,) in rows]
-
-
-def scene_assets(replica: Replica) -> Iterator[str]:
-    """The ids of the assets that a scene names."""
-    for root in (NODES, MATERIALS):
-        for record in plain(replica.shared(root)).values():
-            yield from _assets_of(record)
-    environment = plain(replica.shared(SETTINGS)).get("environment")
-    if environment is not None:
-        yield environment
-
-
-def _assets_of(record: Mapping[str, Any]) -> Iterator[str]:
-    for register in (record.get("mesh"), record.get("source")):
-        if isinstance(register, list):
-            yield register[0]
 
 
 async def _check_assets(engine: Engine, named: Mapping[str, str], found: Checkup, progress: Progress) -> None:
