@@ -242,7 +242,7 @@ async def play(kind: Any, history: list[Step], goods: list[Callable[[Peer, str],
                     list(bads.values())[which % len(bads)](peer)
                 else:
                     goods[which % len(goods)](peer, f"{id_}{number}" if kind is CHAT else id_)
-            except (KeyError, IndexError, StopIteration, TypeError, RuntimeError):
+            except (KeyError, IndexError, StopIteration, TypeError, AttributeError, RuntimeError):
                 pass  # nothing there to edit
         if peer in late and offline:
             continue  # it sends all at once when it comes back

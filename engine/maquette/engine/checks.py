@@ -59,8 +59,11 @@ def number(
     bounds += [f"> {above}"] if above is not None else []
     bounds += [f"< {below}"] if below is not None else []
     expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
+    is_plain = above is None and below is None
 
     def check(value: object, path: str) -> None:
+        if is_plain and type(value) is float and low <= value <= high:
+            return  # nearly every number that comes: neither NaN nor infinity, which are not between
         if not (
             is_number(value)
             and low <= value <= high
@@ -149,8 +152,12 @@ def array(inner: Check, low: int, high: int) -> Check:
             raise fail(path, f"a list of {expected} items", value)
         if not low <= len(value) <= high:
             raise SchemaError(path, f"a list of {expected} items", f"{len(value)} items")
-        for index, item in enumerate(value):
-            inner(item, f"{path}[{index}]")
+        try:
+            for item in value:
+                inner(item, path)
+        except SchemaError:  # a path for each item would take longer than to check it
+            for index, item in enumerate(value):
+                inner(item, f"{path}[{index}]")
 
     return check
 

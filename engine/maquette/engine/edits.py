@@ -13,7 +13,7 @@ Rule 3: deleting a type deletes what is in it: only the outermost deletion is an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -69,6 +69,8 @@ class Edits:
 
     found: list[Edit] = field(default_factory=list)
     hidden: set[Id] = field(default_factory=set)
+    repeats: bool = False
+    """Whether a key was written more than once."""
     _keys: dict[tuple[Parent, str], Edit] = field(default_factory=dict)
 
     def write(self, write: Write, parent: Parent) -> None:
@@ -83,6 +85,8 @@ class Edits:
 
     def _write_key(self, write: Write, parent: Parent, key: str, content: Content) -> None:
         edit = self._keys.get((parent, key))
+        if edit is not None:
+            self.repeats = True
         if edit is None or edit.action is SET:
             edit = self._at_key(parent, key)
         edit.structs.append(write.id)
@@ -141,9 +145,8 @@ class Edits:
         return edit
 
 
-def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Callable[[Id], bool]) -> Edits:
-    """What the writes and erasures of one update ask for. `is_gone` tells whether a known type is deleted."""
-    erased = list(erasures)
+def read_edits(writes: Sequence[Write], erased: Sequence[Erased], is_gone: Callable[[Id], bool]) -> Edits:
+    """What the writes and deletions of one update ask for. `is_gone` tells whether a known type is deleted."""
     brief: set[tuple[int, int, int]] = set()
     gone: dict[Parent, bool] = {}
     for item in erased:
@@ -156,14 +159,14 @@ def read_edits(writes: Sequence[Write], erasures: Iterable[Erased], is_gone: Cal
     fresh: set[Id] = set()
     for write in writes:  # parents come before what is in them
         parent, content = write.parent, write.content
-        lost = parent is None or not (isinstance(parent, str) or not _is_lost(parent, hidden, fresh, gone, is_gone))
+        lost = parent is None or _is_lost(parent, hidden, fresh, gone, is_gone)
         if content not in EMPTY and (lost or (brief and (*write.id, write.length) in brief)):
             hidden.add(write.id)
         elif content is TYPE:
             fresh.add(write.id)
         if not lost:
             read.write(write, parent)  # type: ignore[arg-type]  # lost without one
-    if len(writes) > 1:
+    if read.repeats:
         read.order(writes)
     for item in erased:
         parent = item.parent
@@ -197,11 +200,11 @@ def _is_lost(
 ) -> bool:
     if isinstance(parent, str):
         return False
-    if parent in hidden:
+    if hidden and parent in hidden:
         return True
-    known = gone.get(parent, False if parent in fresh else None)
+    known = gone.get(parent)
     if known is None:
-        known = gone[parent] = is_gone(parent)
+        known = gone[parent] = parent not in fresh and is_gone(parent)
     return known
 
 
@@ -211,4 +214,4 @@ def _ids(item: Erased) -> list[Id]:
 
 def _single(write: Write) -> Any:
     value = write.struct.value()
-    return value[-1] if isinstance(value, list) and write.content in (ANY, JSON) else value
+    return value[-1] if (write.content is ANY or write.content is JSON) and isinstance(value, list) else value

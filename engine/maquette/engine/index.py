@@ -20,7 +20,7 @@ from operator import attrgetter
 
 import msgpack
 
-from maquette.engine.contents import DELETED, GC, SKIP, TYPE
+from maquette.engine.contents import ANY, DELETED, GC, SKIP, TYPE
 from maquette.engine.deletes import MAX_CLOCK, Deletes, Range, Vector, as_list, read_deletes
 from maquette.engine.errors import InvalidInput, MalformedUpdate
 from maquette.engine.fits import ALL_TYPES, holders, names
@@ -36,6 +36,7 @@ MAX_PATHS = 2_048  # kept, because where an item lies never changes; who edits, 
 MAX_CUTS = 8  # readings for `ready`: the tabs of one browser; more would be somebody who wants to cost time
 
 _FORMAT = 1
+_MAP = TYPE | 1 << 4  # as `kind_of` gives it
 _end_of = attrgetter("end")
 _GONE = frozenset((GC, DELETED))
 
@@ -139,20 +140,21 @@ class Index:
 
         A struct that is partly known is split as Yjs splits it. Raises nothing; what is left can still have holes.
         """
-        structs: dict[int, list[Struct]] = {}
-        trimmed = False
         for client, group in update.structs.items():
-            left = self._behind(client, group)
-            trimmed |= left is not group
-            if left:
-                structs[client] = left
-        ranges: Deletes = {}
+            if self._behind(client, group) is not group:
+                return self._trimmed(update)
         for client, spans in update.ranges.items():
-            new = self._new_ranges(client, spans)
-            trimmed |= new is not spans
-            if len(new):
-                ranges[client] = new
-        return Update(structs, ranges) if trimmed else update
+            if self._new_ranges(client, spans) is not spans:
+                return self._trimmed(update)
+        return update
+
+    def _trimmed(self, update: Update) -> Update:
+        structs = {client: self._behind(client, group) for client, group in update.structs.items()}
+        ranges = {client: self._new_ranges(client, spans) for client, spans in update.ranges.items()}
+        return Update(
+            {client: group for client, group in structs.items() if group},
+            {client: spans for client, spans in ranges.items() if len(spans)},
+        )
 
     def _behind(self, client: int, group: list[Struct]) -> list[Struct]:
         """Structs behind what is known, without skips at the end, which bring nothing."""
@@ -176,12 +178,28 @@ class Index:
         lacking = spans.lacking(ranges)
         return ranges if isinstance(ranges, list) and lacking == ranges else lacking
 
+    def read(self, update: Update) -> Reading:
+        """A trimmed update as this index sees it: what the questions below are answered from, for who asks several.
+
+        Raises MalformedUpdate for structs that wait for each other, which nothing that comes later can resolve.
+        """
+        reading = self._reading
+        if reading is None or reading.update is not update:
+            reading = self._reading = Reading(update)
+            if len(update.structs) > 1:
+                self._resolve(reading)
+            else:
+                self._resolve_alone(reading)
+            if reading.hole is None and update.ranges:
+                reading.hole = self._hole_in_deletes(update.ranges, reading.state)
+        return reading
+
     def hole(self, update: Update) -> Hole | None:
         """The first id that is missing for a trimmed update to be integrated whole (rule D3); None when there is none.
 
         Raises MalformedUpdate for structs that wait for each other, which nothing that comes later can resolve.
         """
-        return self._read(update).hole
+        return self.read(update).hole
 
     def ready(self, update: Update) -> Update:
         """What of a trimmed update with a hole can be integrated before the hole is filled: structs, no deletions.
@@ -192,13 +210,13 @@ class Index:
         """
         part = Update(update.structs, {})
         for _ in range(MAX_CUTS):
-            if self._read(part).hole is None:
+            if self.read(part).hole is None:
                 return part
             part = Update(self._unstuck(part), {})
         return Update({}, {})
 
     def _unstuck(self, part: Update) -> dict[int, list[Struct]]:
-        state = self._read(part).state
+        state = self.read(part).state
         kept = {}
         for client, group in part.structs.items():
             done = group[: bisect_right(group, state[client], key=_end_of)]
@@ -211,7 +229,7 @@ class Index:
 
         Raises InvalidInput for an update with a hole.
         """
-        return _whole(self._read(update)).writes
+        return _whole(self.read(update)).writes
 
     def erased(self, update: Update) -> list[Erased]:
         """What the deletions of a trimmed update without holes hit: an entry per run of one kind in one location.
@@ -219,7 +237,7 @@ class Index:
         Values that the update overwrites at a map key are among them, if the sender's replica held them: what a race
         overwrites only the replica knows.
         """
-        reading = self._read(update)
+        reading = self.read(update)
         found: list[Erased] = []
         for client, ranges in update.ranges.items():
             for clock, length in as_list(ranges):
@@ -228,7 +246,7 @@ class Index:
 
     def joined(self, update: Update) -> list[Write]:
         """The writes of a trimmed update, up to its hole, with several values at one key."""
-        return self._read(update).joined
+        return self.read(update).joined
 
     def misfit(self, writes: Sequence[Write]) -> str | None:
         """Why the content of writes does not fit where it lies (rule G1), in words; None when all of it fits.
@@ -244,6 +262,14 @@ class Index:
             raise InvalidInput("misfit: expected the writes of the update that was read last")
         roots: dict[str, int] = {}
         for write in writes:
+            if (
+                write.content is ANY
+                and write.key is not None
+                and write.struct.right_origin is None
+                and isinstance(write.parent, tuple)
+                and self._kind(write.parent, reading) == _MAP
+            ):
+                continue  # a register of a map: nearly everything in scenes and chats, and fits
             reason = self._misfit(write, reading, roots)
             if reason is not None:
                 return f"{write.content.name.lower()} at {write.id}: {reason}"
@@ -253,7 +279,7 @@ class Index:
 
     def add(self, update: Update, deletes: bytes | None = None) -> None:
         """Take in a trimmed update without holes, which the replica integrates; `deletes` as for `note_deletes`."""
-        reading = self._read(update)
+        reading = self.read(update)
         for write in _whole(reading).writes:
             self._append(write)
         for client, ranges in update.ranges.items():
@@ -276,18 +302,6 @@ class Index:
         self._reading = None
 
     # --- reading -------------------------------------------------------------------------------------------------
-
-    def _read(self, update: Update) -> Reading:
-        reading = self._reading
-        if reading is None or reading.update is not update:
-            reading = self._reading = Reading(update)
-            if len(update.structs) > 1:
-                self._resolve(reading)
-            else:
-                self._resolve_alone(reading)
-            if reading.hole is None and update.ranges:
-                reading.hole = self._hole_in_deletes(update.ranges, reading.state)
-        return reading
 
     def _resolve_alone(self, reading: Reading) -> None:
         """`_resolve` for one client's structs at most, which need no other order: nearly every update there is."""
@@ -379,14 +393,19 @@ class Index:
         if runs is None or clock >= runs.end:
             write = reading.find(client, clock)
             return (None, None) if write is None else (write.parent, write.key)
-        return self._tables.names(*runs.place(runs.find(clock)))
+        return self._tables.place_of(runs, runs.find(clock))
 
     def _kind(self, item: Id, reading: Reading) -> int:
-        found = self._find(item)
-        if found is not None:
-            return found[0].kinds[found[1]]
-        write = reading.find(*item)
-        return GC if write is None else kind_of(write)
+        kind = reading.kinds.get(item)
+        if kind is None:
+            found = self._find(item)
+            if found is not None:
+                kind = found[0].kinds[found[1]]
+            else:
+                write = reading.find(*item)
+                kind = GC if write is None else kind_of(write)
+            reading.kinds[item] = kind
+        return kind
 
     def _hit(self, client: int, clock: int, end: int, reading: Reading, found: list[Erased]) -> None:
         runs = self._runs.get(client)
@@ -394,7 +413,7 @@ class Index:
             run, last = runs.find(clock), min(end, runs.end)
             while clock < last:
                 content, type_ref = content_of(runs.kinds[run])
-                parent, key = self._tables.names(*runs.place(run))
+                parent, key = self._tables.place_of(runs, run)
                 behind = min(last, runs.end_of(run))
                 found.append(Erased(client, clock, behind - clock, parent, key, content, type_ref, False))
                 clock, run = behind, run + 1

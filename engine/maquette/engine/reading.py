@@ -56,7 +56,7 @@ class Erased(NamedTuple):
 class Reading:
     """One update as the index sees it: its writes, each behind all that it refers to, and the hole that stops them."""
 
-    __slots__ = ("_clocks", "_groups", "hole", "joined", "pairs", "state", "update", "writes")
+    __slots__ = ("_clocks", "_groups", "hole", "joined", "kinds", "pairs", "state", "update", "writes")
 
     def __init__(self, update: Update) -> None:
         self.update = update
@@ -64,6 +64,7 @@ class Reading:
         self.state: dict[int, int] = {}  # the next clock of each client that the update brings structs of
         self.writes: list[Write] = []
         self.joined: list[Write] = []  # those with several values at one key
+        self.kinds: dict[Id, int] = {}  # of the types among them and of their parents, as `kind_of` gives them
         self.pairs: dict[int, array[int]] = {}
         self._groups: dict[int, list[Write]] = {client: [] for client in update.structs}
         self._clocks: dict[int, list[int]] = {}  # of groups that were searched
@@ -74,7 +75,9 @@ class Reading:
         self.state[client] = clock + length
         self.writes.append(write)
         self._groups[client].append(write)
-        if content is STRING:
+        if content is TYPE:
+            self.kinds[id_] = kind_of(write)
+        elif content is STRING:
             text = struct.value()
             if not text.isascii():
                 take_pairs(self.pairs, client, low_surrogates(text, clock))

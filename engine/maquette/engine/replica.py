@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pycrdt
@@ -64,8 +64,7 @@ class Denied:
     for_role: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Integrated:
+class Integrated(NamedTuple):
     """What goes into the log: the update as integrated, what it did, and why parts of it were refused (rule G5 b)."""
 
     update: bytes
@@ -92,13 +91,6 @@ class Late:
 
 NOTHING_NEW = Integrated(b"\x00\x00", [], (), (), None)
 """An op that changes nothing: what is left of a late edit when all that it changed has been changed since."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    verdicts: Sequence[Verdict]
-    admitted: list[Edit]
-    refused: list[Edit]
 
 
 class Replica:
@@ -225,14 +217,13 @@ class Replica:
         closed = self.closed_to(op.actor, op.roles)
         if closed is not None:
             return closed
-        hole = self.index.hole(update)
-        if hole is not None:
-            return self._begin(op, self.ready_part(update), own, hole)
-        writes = self.index.writes(update)
-        misfit = self.misfit(update, writes)
+        reading = self.index.read(update)
+        if reading.hole is not None:
+            return self._begin(op, self.ready_part(update), own, reading.hole)
+        misfit = self.misfit(update, reading.writes)
         if misfit is not None:
             return Denied(misfit)
-        return self._integrate(op, update, writes, own)
+        return self._integrate(op, update, reading.writes, own)
 
     def ready_part(self, update: Update) -> Update:
         """What of an update with a hole can go in now; values that it overwrote itself come with their deletion."""
@@ -258,29 +249,41 @@ class Replica:
             return hole  # they are not deleted: the whole op is denied once it can be judged
         outcome = hole if ready.is_empty else self._judge(op, ready, own)
         if isinstance(outcome, Integrated):
-            return replace(outcome, hole=outcome.hole or hole)
+            return outcome._replace(hole=outcome.hole or hole)
         return hole if isinstance(outcome, Nothing) else outcome
 
     def _integrate(self, op: Op, update: Update, writes: Sequence[Write], own: int | None) -> Outcome:
         read = self._edits(writes, update)
         with self._reading(read.found):
             verdicts = self.memory.judge(op, read.found, self)
-        others = self._others(verdicts, update, own) if verdicts else ()
+        hidden = read.hidden if self.kind.roots is not None else ()
+        if verdicts or hidden:
+            return self._integrate_blanked(op, update, writes, own, read, verdicts)
+        with _OR_BROKEN:
+            done = self._take(op, update, writes, read.found)
+        self.claims.bring(update.structs, op.actor.id, own)
+        return done
+
+    def _integrate_blanked(
+        self, op: Op, update: Update, writes: Sequence[Write], own: int | None, read: Edits, verdicts: Sequence[Verdict]
+    ) -> Outcome:
+        """Integrate what holds refused edits, or content that nobody will see."""
+        others = self._others(verdicts, update, own)
         if others:  # another tab's, who has not come back yet: their owner brings them
             return self._judge(op, cut(update, lambda client: client not in others)[0], own)
         if verdicts and not op.refusable:
             told_all = "; ".join(told(verdicts, lambda verdict: verdict.refusal.reason))
             return Denied(f"expected edits that are not refused again and again, got one more: {told_all}")
-        judged = _Judged(verdicts, *(with_inner(verdicts, read.found) if verdicts else (read.found, [])))
-        reversal = self._reversal(judged.refused) if verdicts else None
+        admitted, refused = with_inner(verdicts, read.found)
+        reversal = self._reversal(refused) if verdicts else None
         if reversal is not None and reversal.excess:
             return Denied(f"expected an op with at most {MAX_RESTORED} edits that have to be undone, got more")
-        hidden = read.hidden if self.kind.roots is not None else ()
-        dead = dead_structs(writes, judged.refused, hidden) if judged.refused or hidden else ()
+        dead = dead_structs(writes, refused, read.hidden if self.kind.roots is not None else ())
         with _OR_BROKEN:
-            done = self._take(op, blanked(update, dead) if dead else update, writes, judged, reversal)
+            done = self._take(op, blanked(update, dead), writes, admitted, refused, reversal)
         self.claims.bring(update.structs, op.actor.id, own)
-        return done
+        reasons = told(verdicts, lambda verdict: verdict.refusal.reason)
+        return done._replace(reasons=reasons, rules=told(verdicts, lambda verdict: verdict.refusal.rule))
 
     def _reversal(self, refused: Sequence[Edit]) -> Reversal:
         return Reversal(refused, Holder(self.shared, self.memory.element, self.index.is_deleted))
@@ -295,21 +298,31 @@ class Replica:
         return self.doc.transaction() if len(edits) > 1 else _NO_TRANSACTION
 
     def _take(
-        self, op: Op, update: Update, writes: Sequence[Write], judged: _Judged, reversal: Reversal | None
+        self,
+        op: Op,
+        update: Update,
+        writes: Sequence[Write],
+        admitted: Sequence[Edit],
+        refused: Sequence[Edit] = (),
+        reversal: Reversal | None = None,
     ) -> Integrated:
-        self.memory.learn(judged.admitted)
-        registers = self.memory.finish(op, judged.admitted)
-        whole, added = self._apply_with(update, writes, registers)
-        restored, again = self._write(reversal.write) if reversal else (None, [])
-        effective = [*judged.admitted, *added] if added else judged.admitted  # what is restored did nothing
+        self.memory.learn(admitted)
+        registers = self.memory.finish(op, admitted)
+        effective = admitted
+        if registers:
+            whole, added = self._apply_with(update, writes, registers)
+            effective = [*admitted, *added]
+        else:
+            whole = self._apply(update)
+        restored, again = self._write(reversal.write) if reversal else (None, ())
         with self._reading(effective):
-            changes = self.memory.describe(effective, self)
-        self.memory.settle([*effective, *judged.refused, *again], changes, op.actor.id)
+            changes = self.memory.describe(effective, self)  # what is refused and restored did nothing
+        self.memory.settle([*effective, *refused, *again], changes, op.actor.id)
         return Integrated(
             (whole if restored is None else merge(whole, restored)).encode(),
             changes,
-            told(judged.verdicts, lambda verdict: verdict.refusal.reason) if judged.verdicts else (),
-            told(judged.verdicts, lambda verdict: verdict.refusal.rule) if judged.verdicts else (),
+            (),
+            (),
             self.doc.client_id if registers or restored is not None else None,
         )
 
@@ -363,8 +376,6 @@ class Replica:
         In one transaction, because a second one takes longer than all the rest; behind the first where the op wrote at
         such a place itself, for then what lies last there is the replica's to say.
         """
-        if not registers:
-            return self._apply(update), []
         client = self.doc.client_id
         if client in update.structs or not self._are_new(registers, writes):
             self._apply(update)
@@ -497,7 +508,9 @@ def _many_at_a_key(index: Index, update: Update) -> str | None:
     Values that were overwritten and that an UndoManager keeps are joined to one struct; all of them are deleted.
     """
     many = index.joined(update)
-    gone = {(item.client, item.clock, item.length) for item in index.erased(update)} if many else set()
+    if not many:
+        return None
+    gone = {(item.client, item.clock, item.length) for item in index.erased(update)}
     for write in many:
         if (*write.id, write.length) not in gone:
             return f"{write.content.name.lower()} at {write.id}: expected one value at key {write.key!r}, got more"

@@ -58,6 +58,13 @@ class Tables:
         parent, name = self.names(source, clock, key)
         return None if parent is None else Location(parent, name)
 
+    def place_of(self, runs: Runs, run: int) -> tuple[str | Id | None, str | None]:
+        """Where a run lies, as (parent, key)."""
+        name = self.sources[runs.sources[run]]
+        if name is None:
+            return None, None
+        return name if isinstance(name, str) else (name, runs.clocks[run]), self.keys[runs.keys[run]]
+
     def names(self, source: int, clock: int, key: int) -> tuple[str | Id | None, str | None]:
         """`location` as (parent, key); (None, None) for nowhere."""
         name = self.sources[source]

@@ -32,8 +32,7 @@ Path = tuple[str | Id, ...]
 """From a root's name down: map keys as strings, elements of arrays by their type id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One update by one actor, with its roles of this moment, on its way into the log. `now`: ms since 1970."""
 
     actor: Actor
@@ -174,9 +173,12 @@ def plain(value: Any) -> Any:
 
     pycrdt gives every number below 2^53 as a float (Yjs has one kind of number).
     """
-    if value is None or isinstance(value, (str, int)):
+    kind = type(value)
+    if kind is list:
+        return [plain(item) for item in value]
+    if kind is str or value is None or isinstance(value, int):
         return value
-    if isinstance(value, float):
+    if kind is float:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, (pycrdt.Map, pycrdt.Array)):
         return plain(value.to_py())

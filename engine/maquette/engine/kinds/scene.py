@@ -11,7 +11,7 @@ Who may do what of this is the gate's word (`gate`); here is what has a meaning 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pycrdt
@@ -69,14 +69,15 @@ class SceneMemory:
     # --- judging -------------------------------------------------------------------------------------------------
 
     def judge(self, op: Op, edits: Sequence[Edit], view: View) -> list[Verdict]:
-        made = {edit.id: edit for edit in edits if edit.action is SET and edit.type_ref is not None}
-        inside: dict[Parent, list[Edit]] = {}
-        for edit in edits:
-            inside.setdefault(edit.parent, []).append(edit)
-        new_nodes = {str(edit.key): edit for edit in inside.get(NODES, ()) if edit.action is SET}
-        repeated = _repeated(edits) if len(edits) > 1 else _NEVER
+        made: Collection[Id] = ()
+        repeated: Collection[tuple[Parent, str | None]] = _NEVER
+        if len(edits) > 1:
+            made = {edit.id for edit in edits if edit.action is SET and edit.type_ref is not None}
+            repeated = _repeated(edits)
+        parts = inside(edits)
+        new_nodes = {str(edit.key): edit for edit in parts.get(NODES, ()) if edit.action is SET}
         state = self._state
-        state.new_parent = lambda node: _new_parent(new_nodes.get(node), inside)
+        state.new_parent = lambda node: _new_parent(new_nodes.get(node), parts)
         if self.locks:
             state.opened = frozenset()
             state.opened = self._opened(op, edits, view, state)
@@ -87,12 +88,12 @@ class SceneMemory:
             path = view.path(edit.parent)
             decision: Decision
             try:
-                if edit.parent in RECORDS and (edit.parent, edit.key) in repeated:
+                if repeated and edit.parent in RECORDS and (edit.parent, edit.key) in repeated:
                     raise InvalidInput("scene: expected each record once in an op, got one more")
                 if len(path) == 1:
-                    operation = self._at_root(op, edit, str(path[0]), inside, new_nodes, view)
+                    operation = self._at_root(op, edit, str(path[0]), parts, new_nodes, view)
                 else:
-                    operation = self._at_field(edit, path, inside, new_nodes, view)
+                    operation = self._at_field(edit, path, parts, new_nodes, view)
                 decision = admit(operation, op.actor, op.roles, state)
             except InvalidInput as error:
                 decision = Refuse(str(error), _rule(error))
@@ -185,7 +186,7 @@ class SceneMemory:
         if edit.action is UNSET:
             schema.check_unset(what, key)
             return
-        if (what, key) == ("node", SLOTS):
+        if key == SLOTS and what == "node":
             _check_slots(edit)
             schema.check_field(what, key, _gathered(edit, inside, None))
             return
@@ -254,6 +255,10 @@ class SceneMemory:
     # --- telling -----------------------------------------------------------------------------------------------------
 
     def describe(self, edits: Sequence[Edit], view: View) -> list[Change]:
+        alone = _told_alone(edits[0], view) if len(edits) == 1 else None
+        return self._told_together(edits, view) if alone is None else alone
+
+    def _told_together(self, edits: Sequence[Edit], view: View) -> list[Change]:
         whole: dict[tuple[str, str], Edit] = {}  # in the order of the op
         fields: dict[tuple[str, str], _Told] = {}
         settings: _Told = {}
@@ -446,6 +451,15 @@ def _new_parent(made: Edit | None, inside: _Inside) -> str | None:
 
 _Told = dict[str, Edit | None]
 """Keys that an op touched, each with the edit whose value shows there; None when it has to be looked up."""
+
+
+def _told_alone(edit: Edit, view: View) -> list[Change] | None:
+    """What nearly every op does, a value that shows set at a key of a record; None for all others."""
+    path = view.path(edit.parent)
+    if len(path) != 2 or path[0] not in RECORDS or edit.type_ref is not None or not view.shows(edit):
+        return None
+    key = str(edit.key)
+    return _changed(RECORDS[str(path[0])], str(path[1]), [key], {key: plain(edit.value)})
 
 
 def _tell(told: _Told, key: str, edit: Edit, view: View) -> None:
