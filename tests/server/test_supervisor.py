@@ -116,6 +116,39 @@ for _ in range(30):
     assert supervised(tmp_path, body, answer=2) == (0, 1)
 
 
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not tell who waits for it")
+def test_g4_one_that_waits_for_a_processor_does_not_hang(tmp_path: Path) -> None:
+    body = f"""
+import subprocess
+serve()
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+hog = "import time; end = time.monotonic() + 12\\nwhile time.monotonic() < end: pass"
+others = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(8)]
+me.pulse.judging({STREAM!r}, 7, "ann", b"honest")
+began = time.monotonic()
+while time.process_time() < 0.7:
+    pass
+(folder / "took").write_text(str(time.monotonic() - began))
+for other in others:
+    other.kill()
+    other.wait()
+"""
+    assert supervised(tmp_path, body, answer=1.5) == (0, 1)
+    assert incidents(tmp_path) == []
+    assert float((tmp_path / "took").read_text()) > 2
+
+
+def test_g4_one_that_is_stopped_is_replaced_and_what_it_did_is_not_blamed(tmp_path: Path) -> None:
+    body = f"""
+serve()
+if number == 0:
+    me.pulse.judging({STREAM!r}, 7, "ann", b"honest")
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    assert supervised(tmp_path, body, answer=1) == (0, 2)
+    assert incidents(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "mark", ["me.pulse.loading(STREAM, 7, 0)", "me.pulse.replaying(STREAM, 7, 1 << 21)"], ids=["opening", "large"]
 )

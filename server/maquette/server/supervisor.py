@@ -6,8 +6,8 @@ Rule 2: the listening socket stays open here, so that over a restart clients wai
 Rule 3: what a process was busy with when it ended is on disk before the next one starts (`incidents`).
 Rule 4: whatever ends before it has ever served is not started again: its message and its exit code are the answer. A
         process that ends by itself with exit code 0 was told to, and its supervisor ends too.
-Rule 5: silence counts only while the supervisor itself gets its turns: a machine that sleeps, or has no time for either
-        of them, is not a server that hangs.
+Rule 5: silence counts only while both get their turns: a machine that sleeps, or has no time for one of them, is not a
+        server that hangs. One that was stopped (SIGSTOP) is replaced, and nobody is blamed.
 Rule 6: deaths over the same thing, or over nothing that can be blamed, come with growing pauses, and at last end it.
 """
 
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from maquette.engine.pulse import Busy, Pulse, Work, shared_memory
 from maquette.server.incidents import report
+from maquette.server.scheduling import Turns, turns_of
 
 SUPERVISED = "MAQUETTE_SUPERVISED"
 """The environment variable that makes `maquette serve` the process that serves: file descriptors of the pulse, the
@@ -85,8 +86,11 @@ class _Life:
     served: float | None = None
     """When it began to serve, on the monotonic clock."""
     silent: float = 0.0
-    """For how many seconds its count has not risen."""
+    """For how many seconds its count has not risen, though it had a processor or wanted none."""
+    was_stopped: bool = False
+    """Whether somebody stopped it in that time."""
     _count: int = -1
+    _turns: Turns = field(default_factory=Turns)
     _looked: float = field(default_factory=time.monotonic)
     _said: bytes = b""
 
@@ -102,8 +106,13 @@ class _Life:
         """See whether it gets on (rule 5)."""
         now, count = time.monotonic(), self.pulse.count
         passed = min(now - self._looked, 2 * POLL_SECONDS)
-        self.silent = 0.0 if count != self._count or self.served is None else self.silent + passed
-        self._count, self._looked = count, now
+        turns = turns_of(self.process.pid)
+        if count != self._count or self.served is None:
+            self.silent, self.was_stopped = 0.0, False
+        else:
+            self.silent += passed - turns.waited_since(self._turns, passed)
+            self.was_stopped |= turns.is_stopped
+        self._count, self._looked, self._turns = count, now, turns
 
     def forget(self) -> None:
         """Let go of what it shared with us."""
@@ -201,6 +210,8 @@ class _Supervisor:
     def _account(self, life: _Life, code: int, busy: Busy | None, *, hung: bool) -> None:
         """Say how a process ended, write down what may be blamed, and count failures (rule 6)."""
         cause = f"it did not answer for {life.silent:.1f} s" if hung else _ending(code)
+        if hung and life.was_stopped:
+            cause, busy = f"{cause}, having been stopped", None
         times = 0
         if busy is not None:
             key = (busy.work, busy.stream, busy.revision, busy.digest)
