@@ -2,7 +2,7 @@
 
 An update of one client is resolved without looking for an order, the bytes that came are used where `encode` would
 write the same, deletions that pycrdt says again are not read again, values that show are not looked up, and stamps come
-in the transaction of their messages.
+in the transaction of their messages, and a value that is set by itself is read as that.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Twins:
         replica = self.long.replica
         replica.index = LongIndex(_type_refs(besieged.kind))
         replica._reading = lambda edits: replica.doc.transaction()  # type: ignore[method-assign]  # for all alike
+        replica._alone = lambda writes, update: None  # type: ignore[method-assign]  # no edit is read by itself
         replica._are_new = lambda registers, writes: False  # type: ignore[method-assign]  # pycrdt writes all stamps
         replica.shows = lambda edit: False  # type: ignore[method-assign]  # every value is looked up
         replica.claims._claims.update(self.short.replica.claims._claims)

@@ -218,7 +218,8 @@ def check_fields(fields: Fields, values: Mapping[str, object], path: str = "") -
         if field.required and name not in values:
             raise SchemaError(f"{prefix}{name}", "a value", "nothing")
     for name, value in values.items():
-        known(fields, name, path).check(value, f"{prefix}{name}")
+        field = fields[name] if name in fields else known(fields, name, path)
+        field.check(value, f"{prefix}{name}")
 
 
 def known(fields: Fields, name: object, path: str = "") -> Field:

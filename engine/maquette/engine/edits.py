@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from maquette.engine.contents import ANY, DELETED, GC, JSON, SKIP, TYPE
+from maquette.engine.contents import ANY, DELETED, GC, JSON, SKIP, STRING, TYPE
+from maquette.engine.deletes import Deletes
 from maquette.engine.index import Erased, Write
 from maquette.engine.update import Content, Id
 
@@ -173,6 +174,29 @@ def read_edits(writes: Sequence[Write], erased: Sequence[Erased], is_gone: Calla
         if not (item.fresh or parent is None or _is_lost(parent, hidden, fresh, gone, is_gone)):
             read.erase(item, parent)
     return read
+
+
+def read_alone(write: Write, ranges: Deletes, is_gone: Callable[[Id], bool]) -> Edits | None:
+    """As `read_edits` reads an update of one write that deletes nothing, or what it overwrites; None for all others.
+
+    Nearly every op is such: a value set at a key, a character typed.
+    """
+    parent, key, content, struct = write.parent, write.key, write.content, write.struct
+    if (content is not ANY and content is not STRING) or parent is None or write.length != 1:
+        return None
+    origin = struct.origin
+    if ranges and (key is None or origin is None or not _is_just(ranges, origin) or struct.right_origin is not None):
+        return None
+    if not isinstance(parent, str) and is_gone(parent):
+        return None
+    erased = [origin] if ranges and origin is not None else []
+    value = struct.value() if key is None else _single(write)
+    return Edits([Edit(INSERT if key is None else SET, parent, key, value, None, [write.id], erased)])
+
+
+def _is_just(ranges: Deletes, item: Id) -> bool:
+    found = ranges.get(item[0])
+    return len(ranges) == 1 and isinstance(found, list) and len(found) == 1 and found[0] == (item[1], 1)
 
 
 def _last(group: Sequence[Write]) -> Write | None:

@@ -106,7 +106,10 @@ class Index:
     def is_deleted(self, item: Id) -> bool:
         """Whether a deletion of the item was added."""
         spans = self._deleted.get(item[0])
-        return spans is not None and item[1] in spans
+        if spans is None:
+            return False
+        span = bisect_right(spans.starts, item[1]) - 1  # in place, because it is asked of all that an op touches
+        return span >= 0 and item[1] < spans.ends[span]
 
     def path(self, type_id: str | Id) -> tuple[str | Id, ...]:
         """The way from the root's name down to a type: map keys as str, elements of a sequence as their id.
@@ -486,8 +489,10 @@ class Index:
         runs = self._runs.get(client)
         if runs is None:
             runs = self._runs[client] = Runs()
-        runs.append(write.length, kind_of(write), self._tables.place(write.parent, write.key))
-        if write.content in _GONE:
+        content = write.content
+        kind = kind_of(write) if content is TYPE else content
+        runs.append(write.length, kind, self._tables.place(write.parent, write.key))
+        if content is DELETED or content is GC:
             self._delete(client, [(clock, write.length)])
         parent = write.parent
         if isinstance(parent, str) and not self._closed:

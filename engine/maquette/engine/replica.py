@@ -23,7 +23,7 @@ import pycrdt
 
 from maquette.engine.claims import Claims
 from maquette.engine.contents import TYPE
-from maquette.engine.edits import SET, Edit, Edits, Parent, read_edits
+from maquette.engine.edits import SET, Edit, Edits, Parent, read_alone, read_edits
 from maquette.engine.errors import MaquetteError
 from maquette.engine.events import SERVER, Actor, Event, NewEvent
 from maquette.engine.gate import NO_STATE, Refuse, admit
@@ -358,12 +358,19 @@ class Replica:
 
     def _edits(self, writes: Sequence[Write], update: Update) -> Edits:
         self._paths.clear()
+        alone = self._alone(writes, update) if len(writes) == 1 else None
+        if alone is not None:
+            return alone
         self._fresh = {
             write.id: (write.parent, write.key)
             for write in writes
             if write.content is TYPE and write.parent is not None
         }
         return read_edits(writes, self.index.erased(update) if update.ranges else (), self._is_gone)
+
+    def _alone(self, writes: Sequence[Write], update: Update) -> Edits | None:
+        self._fresh = {}
+        return read_alone(writes[0], update.ranges, self._is_gone)
 
     def _is_gone(self, type_id: Id) -> bool:
         return self.index.is_deleted(type_id) or not self.index.path(type_id)

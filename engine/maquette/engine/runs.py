@@ -144,10 +144,6 @@ class Spans:
         self.starts = array("I") if starts is None else starts
         self.ends = array("I") if ends is None else ends
 
-    def __contains__(self, clock: int) -> bool:
-        span = bisect_right(self.starts, clock) - 1
-        return span >= 0 and clock < self.ends[span]
-
     def add(self, start: int, end: int) -> None:
         """Put the clocks from `start` up to `end` in."""
         starts, ends = self.starts, self.ends

@@ -26,6 +26,9 @@ def read_varint(data: bytes, pos: int) -> tuple[int, int]:
     byte = data[pos]
     if byte < 128:
         return byte, pos + 1
+    high = data[pos + 1]
+    if 0 < high < 128:
+        return byte & 127 | high << 7, pos + 2
     start = pos
     value = byte & 127
     shift = 7

@@ -243,14 +243,16 @@ class ChatMemory:
     # --- remembering -----------------------------------------------------------------------------------------
 
     def learn(self, edits: Sequence[Edit]) -> None:
+        new: dict[Parent, dict[str, Any]] = {}
         for edit in edits:
             if edit.parent == MESSAGES and edit.action is INSERT and edit.type_ref == _MAP:
-                self.messages[edit.id] = Message("", "", len(self.messages))
-        for edit in edits:
-            message = self.messages.get(edit.parent) if isinstance(edit.parent, tuple) else None
-            if message is not None and edit.key in ("id", "author", "thread") and edit.action is SET:
-                self.messages[edit.parent] = replace(message, **{edit.key: edit.value})  # type: ignore[index]
-        self._ids.update(self.messages[edit.id].id for edit in edits if edit.id in self.messages)
+                new[edit.id] = {}
+            elif edit.key in ("id", "author", "thread") and edit.action is SET and edit.parent in new:
+                new[edit.parent][edit.key] = edit.value
+        for type_id, fields in new.items():
+            message = Message(fields.get("id", ""), fields.get("author", ""), len(self.messages), fields.get("thread"))
+            self.messages[type_id] = message  # type: ignore[index]  # an item's id
+            self._ids.add(message.id)
 
     def settle(self, edits: Sequence[Edit], changes: Sequence[Change], actor: str) -> None:
         gone = [id_ for edit in edits if edit.parent == MESSAGES and edit.action is REMOVE for id_ in edit.erased]
@@ -283,6 +285,8 @@ class ChatMemory:
                     changes += self._posted(edit, parts, view)
                 elif edit.action is REMOVE:
                     removed += [change for type_id in edit.erased for change in self._removed(type_id)]
+                continue
+            if edit.parent in posted:
                 continue
             path = view.path(edit.parent)
             if path[1] in posted or not isinstance(path[1], tuple):

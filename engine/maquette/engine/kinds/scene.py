@@ -75,7 +75,9 @@ class SceneMemory:
             made = {edit.id for edit in edits if edit.action is SET and edit.type_ref is not None}
             repeated = _repeated(edits)
         parts = inside(edits)
-        new_nodes = {str(edit.key): edit for edit in parts.get(NODES, ()) if edit.action is SET}
+        new_nodes: Mapping[str, Edit] = {}
+        if NODES in parts:
+            new_nodes = {str(edit.key): edit for edit in parts[NODES] if edit.action is SET}
         state = self._state
         state.new_parent = lambda node: _new_parent(new_nodes.get(node), parts)
         if self.locks:

@@ -63,15 +63,19 @@ _TIME = integer()
 _EXTRAS = Field(plain(MAX_EXTRAS))
 
 
+_FOUR, _SIXTEEN = array(number(), 4, 4), array(number(), 16, 16)
+_OF_ASSET = row(_ASSET, _INDEX)
+
+
 def _rotation(value: Any, path: str) -> None:
-    array(number(), 4, 4)(value, path)
+    _FOUR(value, path)
     if not is_unit_quaternion(value):
         length = math.hypot(*value)
         raise SchemaError(path, f"a quaternion of length 1 within {QUATERNION_TOLERANCE}", f"length {length:.6g}")
 
 
 def _matrix(value: Any, path: str) -> None:
-    array(number(), 16, 16)(value, path)
+    _SIXTEEN(value, path)
     if [value[3], value[7], value[11], value[15]] != [0, 0, 0, 1]:
         raise fail(path, "an affine matrix, column by column: 0, 0, 0, 1 at 3, 7, 11, 15", value)
 
@@ -109,7 +113,7 @@ _SHAPE = variant("shape", {s: {name: Field(_shape_parameter(name)) for name in n
 
 def _mesh(value: Any, path: str) -> None:
     if isinstance(value, list | tuple):
-        row(_ASSET, _INDEX)(value, path)
+        _OF_ASSET(value, path)
     elif isinstance(value, Mapping):
         _SHAPE(value, path)
     else:
@@ -277,7 +281,8 @@ def check_settings(fields: Mapping[str, object]) -> None:
 def check_field(kind: Kind, field: str, value: object, owner: str | None = None) -> None:
     """Check one new value of a field; `owner` is the id of the node or comment that has it. Raises SchemaError."""
     known(TABLES[kind], field, kind).check(value, f"{kind}.{field}")
-    _check_own_parent(kind, field, value, owner)
+    if owner is not None:
+        _check_own_parent(kind, field, value, owner)
 
 
 def check_unset(kind: Kind, field: str) -> None:
@@ -288,17 +293,24 @@ def check_unset(kind: Kind, field: str) -> None:
 
 def _check_all(kind: Kind, fields: Mapping[str, object], owner: str | None) -> None:
     check_fields(TABLES[kind], fields, kind)
-    for field, value in fields.items():
-        _check_own_parent(kind, field, value, owner)
+    for field in _PARENTS[kind]:
+        if field in fields:
+            _check_own_parent(kind, field, fields[field], owner)
 
 
 def _check_own_parent(kind: Kind, field: str, value: object, owner: str | None) -> None:
     parent = value[0] if field == "place" and isinstance(value, list | tuple) else value
-    if (kind, field) in _PARENTS and owner is not None and parent == owner:
-        raise SchemaError(_PARENTS[kind, field], "another's id", f"its own, {owner!r}")
+    if field in _PARENTS[kind] and owner is not None and parent == owner:
+        raise SchemaError(_PARENTS[kind][field], "another's id", f"its own, {owner!r}")
 
 
-_PARENTS = {("node", "place"): "node.place[0]", ("comment", "parent"): "comment.parent"}
+_PARENTS: Mapping[Kind, Mapping[str, str]] = {
+    "node": {"place": "node.place[0]"},
+    "material": {},
+    "comment": {"parent": "comment.parent"},
+    "settings": {},
+}
+"""The fields that name another of their kind, and where in them."""
 
 # --- new nodes ---------------------------------------------------------------------------------------------------
 
