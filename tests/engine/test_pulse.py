@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -61,3 +63,22 @@ def test_g4_names_that_are_too_long_and_memory_full_of_rubbish_harm_nobody(ends:
     assert busy.digest == digest_of(b"x")
     writer._memory[:] = b"\xff" * len(writer._memory)
     assert reader.busy() is None
+
+
+def test_g4_work_of_threads_is_marked_beside_that_of_the_event_loop_while_there_are_places() -> None:
+    writer = Pulse(shared_memory())
+    with ExitStack() as stack:
+        writer.judging("t/s/d@1", 7, "ann", b"update")
+        for revision in range(20):
+            stack.enter_context(writer.beside(Work.FOLDING, "t/s/d@1", revision, 2, "tally"))
+        marks = dict(enumerate(writer.busy_beside()))
+        assert {thread for thread, _ in marks.values()} == {threading.get_native_id()}
+        seen = sorted(busy.revision for _, busy in marks.values())
+        assert seen == list(range(8))
+        assert marks[0][1] == Busy(Work.FOLDING, "t/s/d@1", marks[0][1].revision, 2, by="tally")
+        busy = writer.busy()
+        assert busy is not None
+        assert busy.work is Work.JUDGING
+    assert list(writer.busy_beside()) == []
+    with writer.beside(Work.CONVERTING, "t/s", 0, 0, "scene"):
+        assert [busy.work for _, busy in writer.busy_beside()] == [Work.CONVERTING]

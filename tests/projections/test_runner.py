@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection
@@ -20,9 +20,11 @@ from maquette.engine.events import Event, Position
 from maquette.engine.log import EventLog
 from maquette.engine.logs.memory import MemoryLog
 from maquette.engine.logs.sqlite import SqliteLog
+from maquette.engine.pulse import Busy, Pulse, Work, shared_memory
 from maquette.projections import store
 from maquette.projections.builds import Builds
 from maquette.projections.errors import ProjectionBehind, ProjectionStopped, ViewDamaged
+from maquette.projections.guard import Hung
 from maquette.projections.runner import Runner
 from maquette.projections.sums import Sums
 
@@ -401,6 +403,44 @@ async def test_v4_a_retry_after_a_repair_applies_what_waited_in_order(log: Event
         assert await runner.parked("tally") == []
         await runner.wait_for(await add(log, "a", 10), 5)
         assert await sums(runner) == [("a", 14, 4)]
+
+
+class Watching(Tally):
+    """Sees what its supervisor would see while it folds."""
+
+    pulse = Pulse(shared_memory())
+    seen: ClassVar[list[Busy]] = []
+
+    def number(self, event: Event) -> int:
+        self.seen.extend(busy for _, busy in self.pulse.busy_beside())
+        return super().number(event)
+
+
+async def test_v4_an_event_over_which_the_server_hung_is_parked_without_another_try(
+    log: EventLog, tmp_path: Path
+) -> None:
+    last = await add(log, "a", 1, 2, 3)
+    hung = [Hung("tally", "a", 2, 1), Hung("other", "a", 1, 1)]
+    async with await Runner.open(log, tmp_path, [Tally], hung=hung) as runner:
+        await runner.wait_for(last, 5)
+        assert await sums(runner) == [("a", 1, 1)]
+        (stopped,) = await runner.parked("tally")
+        assert (stopped.revision, stopped.waiting) == (2, 2)
+        assert "stopped the server before" in stopped.error
+
+
+async def test_g4_a_fold_is_marked_and_one_by_one_when_nobody_knows_over_which_event_it_hung(
+    log: EventLog, tmp_path: Path
+) -> None:
+    last = await add(log, "a", 1, 2, 3)
+    for hung, marks in (((), [(1, 3)] * 3), ((Hung("tally", "a", 1, 3),), [(1, 1), (2, 1), (3, 1)])):
+        Watching.seen.clear()
+        folder = tmp_path / str(len(hung))
+        async with await Runner.open(log, folder, [Watching], hung=hung, pulse=Watching.pulse) as runner:
+            await runner.wait_for(last, 5)
+        assert [(busy.work, busy.stream, busy.by) for busy in Watching.seen] == [(Work.FOLDING, "a", "tally")] * 3
+        assert [(busy.revision, busy.size) for busy in Watching.seen] == marks
+        assert list(Watching.pulse.busy_beside()) == []
 
 
 class Forgiving(Tally):

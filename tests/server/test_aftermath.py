@@ -20,6 +20,7 @@ from maquette.engine.roles import Role
 from maquette.engine.snapshots import SnapshotStore
 from maquette.engine.space import Space
 from maquette.engine.testing.log_contract import collected
+from maquette.projections.guard import Hung
 from maquette.server.aftermath import settle
 from maquette.server.incidents import FOLDER, report
 
@@ -171,3 +172,14 @@ async def test_g4_what_cannot_be_stored_stays_for_the_next_start(tmp_path: Path)
         assert len(files(tmp_path)) == 1
         await settle(engine, tmp_path)
         assert files(tmp_path) == []
+
+
+async def test_v4_what_hung_in_a_projection_is_told_to_it_and_the_document_stays(tmp_path: Path) -> None:
+    async with await Engine.open(tmp_path) as engine:
+        space, busy = await written(engine)
+        report(tmp_path, "it hung", 1, Busy(Work.FOLDING, busy.stream, 3, 1, by="tally"))
+        report(tmp_path, "it hung", 1, Busy(Work.CONVERTING, space.record.stream, 0, 0, by="scene"))
+        assert await settle(engine, tmp_path) == [Hung("tally", busy.stream, 3, 1)]
+        assert files(tmp_path) == []
+        assert await said(space) == []
+        assert await shown(space) == WORDS

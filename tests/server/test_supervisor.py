@@ -247,3 +247,22 @@ def test_a_signal_that_comes_while_a_process_is_started_ends_it(
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     assert supervise([sys.executable, "-c", "import time; time.sleep(20); raise SystemExit(5)"]) == 0
+
+
+def test_g4_what_a_thread_hangs_over_is_blamed_and_not_what_the_event_loop_waited_with(tmp_path: Path) -> None:
+    """A regular expression, which never lets another thread of Python run."""
+    body = f"""
+import re, threading
+from maquette.engine.pulse import Work
+def fold():
+    with me.pulse.beside(Work.FOLDING, {STREAM!r}, 9, 1, "tally"):
+        re.match("(a+)+b", "a" * 60)
+serve()
+if number == 0:
+    me.pulse.judging({STREAM!r}, 7, "ann", b"honest")
+    threading.Thread(target=fold, daemon=True).start()
+    time.sleep(60)
+"""
+    assert supervised(tmp_path, body, answer=1) == (0, 2)
+    [incident] = incidents(tmp_path)
+    assert incident.busy == Busy(Work.FOLDING, STREAM, 9, 1, by="tally")

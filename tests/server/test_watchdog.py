@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import httpx
 import pytest
 from pycrdt import Text
 from tests.support import wire
+from tests.support.hanging import POISON
 from tests.support.peer import peer
 from tests.support.server import ServerProcess
 from tests.support.tabs import Browser, Tab, browser
@@ -210,6 +211,32 @@ async def test_g4_a_logged_update_that_raises_freezes_its_document_without_a_res
         await ann.write("and ")
         assert f"frozen before revision {before}" in (await ann.expect(PermissionDenied)).reason
         assert await figure(server, "restarts") == 0
+
+
+async def test_v4_a_projection_that_hangs_parks_that_event_at_the_restart_and_blames_no_edit(tmp_path: Path) -> None:
+    chat = "/v1/spaces/demo/chat/messages?name=Ann"
+    async with (
+        ServerProcess(tmp_path, *SOON, module="tests.support.hanging") as server,
+        httpx.AsyncClient(trust_env=False, base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        began = time.monotonic()
+        for body in ("before", POISON):
+            with suppress(httpx.TransportError):  # it may hang before it has answered
+                await http.post(chat, json={"body": body})
+        restarts = 0.0
+        while not restarts:
+            with suppress(httpx.TransportError):  # of the process that is ended
+                restarts = await figure(server, "restarts")
+        other = (await http.post("/v1/spaces/other/chat/messages?name=Ann", json={"body": "after"})).json()
+        read = await http.get(f"/v1/spaces/other/chat/messages?wait={other['position']}")
+        assert [message["body"] for message in read.json()["messages"]] == ["after"]
+        tell(f"hang of a projection: {time.monotonic() - began:.1f} s until the others' messages are read")
+        assert await figure(server, "restarts") == 1
+        assert await server.stop() == 0
+    assert await said(tmp_path, "document.frozen", "update.quarantined") == []
+    [problem] = (await check(tmp_path)).problems
+    assert "projection chat_history: stopped for stream" in problem
+    assert "this one stopped the server before" in problem
 
 
 async def test_g4_the_doctor_names_poison_that_no_server_has_met(

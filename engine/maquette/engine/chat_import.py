@@ -9,7 +9,6 @@ Rule 3: pages turn where they would have turned: at most as many messages are po
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -181,7 +180,7 @@ class _ChatImport:
 
     async def run(self) -> Report:
         self._progress("read", 0, 1)
-        survey = await asyncio.to_thread(self._chat.survey)
+        survey = await self._space.engine.convert(self._space, self._chat.kind, self._chat.survey)
         self._progress("read", 1, 1)
         known = await self._known(survey.ids)
         total = survey.read - len(known)

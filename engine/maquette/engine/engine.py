@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -39,7 +40,7 @@ from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.opening import Opener
 from maquette.engine.patience import Patience
 from maquette.engine.pens import Pens, client_id
-from maquette.engine.pulse import Pulse
+from maquette.engine.pulse import Pulse, Work
 from maquette.engine.receipts import Receipt
 from maquette.engine.replica import Replica, ReplicaBroken, RevisionBroken
 from maquette.engine.snapshots import SnapshotStore
@@ -404,6 +405,15 @@ class Engine:
         if self.pulse is None:
             return nullcontext()
         return self.pulse.while_reading(stream, replica.revision, replica.size)
+
+    async def convert(self, space: Space, kind: str, work: Callable[[], T]) -> T:
+        """What `work` gives in a thread; it reads or writes a file of `kind` for `space`, as the supervisor is told."""
+
+        def marked(pulse: Pulse) -> T:
+            with pulse.beside(Work.CONVERTING, space.record.stream, 0, 0, kind):
+                return work()
+
+        return await asyncio.to_thread(work if self.pulse is None else partial(marked, self.pulse))
 
     def discard_snapshot(self, stream: str) -> None:
         """Let the document be opened from its first event on."""

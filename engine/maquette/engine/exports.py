@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +40,8 @@ async def scene_glb(space: Space) -> Exported:
     held = Receipt()
     document.settle_after_commit(held)
     await held.wait()  # what was read above may still be on its way to the disk (D1)
-    return await asyncio.to_thread(write_glb, nodes, materials, space.engine.assets.get, tree)
+    write = partial(write_glb, nodes, materials, space.engine.assets.get, tree)
+    return await space.engine.convert(space, "scene", write)
 
 
 async def export_scene(space: Space, to: Path, progress: Progress = quiet) -> Report:

@@ -4,7 +4,8 @@ A process that hangs in native code cannot say where, and one that crashed canno
 it begins, before it begins it. The reader is another process, which looks when the count has stopped, or after the
 death.
 
-Rule 1: one process writes, on one thread; a mark costs about a microsecond and cannot fail.
+Rule 1: one process writes; a mark costs about a microsecond and cannot fail. The thread of the event loop has one
+        place. Other threads, which can keep it from its turn, have a few beside it, each with the thread's number.
 Rule 2: each mark and each beat raise the count: as long as it rises, the process gets on.
 Rule 3: the memory has no name and no file behind it: what people write must not lie around where no erasure looks.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,11 @@ _COUNT = Struct("<Q")
 _MARK = Struct("<QBQQHHH")  # count, work, revision, size; the lengths of stream, actor and update (or digest) behind it
 _WORK = _COUNT.size
 _TEXT = _MARK.size
-_SIZE = _TEXT + 2 * _NAME + _COPIED
+_PLACES = _TEXT + 2 * _NAME + _COPIED
+_BESIDE = Struct("<BQQQHH")  # work, thread, revision, size; the lengths of stream and `by` behind it
+_PLACE = _BESIDE.size + 2 * _NAME
+_MOST_BESIDE = 8  # threads that fold, read files and render them
+_SIZE = _PLACES + _MOST_BESIDE * _PLACE
 
 
 class Work(IntEnum):
@@ -42,13 +48,18 @@ class Work(IntEnum):
     """A snapshot of a document, piece by piece."""
     READING = 4
     """What a document holds, for somebody who asked."""
+    FOLDING = 5
+    """Events into a projection, beside the event loop."""
+    CONVERTING = 6
+    """A file that is read or written, beside the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
     """What a process was busy with: the stream and its revision; `size` in bytes of what it worked on.
 
-    Of an update that it judged, who sent it, and the digest.
+    Of an update that it judged, who sent it, and the digest. Of work beside the event loop `by` is the projection, or
+    the kind of file; `size` then counts events.
     """
 
     work: Work
@@ -57,6 +68,7 @@ class Busy:
     size: int
     actor: str = ""
     digest: str = ""
+    by: str = ""
 
 
 def digest_of(update: bytes) -> str:
@@ -81,6 +93,7 @@ class Pulse:
     def __init__(self, file: int) -> None:
         self._memory = mmap(file, _SIZE)
         self._count = 0
+        self._free = list(range(_PLACES, _SIZE, _PLACE))
 
     # --- the process that serves -----------------------------------------------------------------------------------
 
@@ -132,6 +145,24 @@ class Pulse:
         finally:
             self.rest()
 
+    @contextmanager
+    def beside(self, work: Work, stream: str, revision: int, size: int, by: str) -> Iterator[None]:
+        """`work` in a thread beside the event loop's, for the block. Where all places are taken it is not marked."""
+        try:
+            place = self._free.pop()
+        except IndexError:
+            yield
+            return
+        name, who = stream.encode()[:_NAME], by.encode()[:_NAME]
+        head = _BESIDE.pack(work, threading.get_native_id(), revision, size, len(name), len(who))
+        text = head + name + who
+        self._memory[place : place + len(text)] = text
+        try:
+            yield
+        finally:
+            self._memory[place] = 0  # Work.NOTHING
+            self._free.append(place)
+
     def _mark(self, work: Work, stream: str, revision: int, size: int) -> None:
         name = stream.encode()[:_NAME]
         self._count += 1
@@ -159,6 +190,17 @@ class Pulse:
         digest = digest_of(update) if size <= _COPIED else update.decode(errors="replace")
         who = self._memory[name:actor].decode(errors="replace")
         return Busy(Work.JUDGING, stream, revision, size, who, digest)
+
+    def busy_beside(self) -> Iterator[tuple[int, Busy]]:
+        """Threads beside the event loop's and what they are busy with, or were at the end."""
+        for place in range(_PLACES, _SIZE, _PLACE):
+            work, thread, revision, size, name_size, by_size = _BESIDE.unpack_from(self._memory, place)
+            if work in set(Work) and work != Work.NOTHING:
+                name = place + _BESIDE.size
+                by = name + name_size
+                stream, who = self._memory[name:by], self._memory[by : by + by_size]
+                told = stream.decode(errors="replace"), who.decode(errors="replace")
+                yield thread, Busy(Work(work), told[0], revision, size, by=told[1])
 
     def close(self) -> None:
         """Let the memory go."""

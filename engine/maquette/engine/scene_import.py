@@ -36,7 +36,7 @@ async def import_scene(space: Space, file: BinaryIO, name: str, actor: Actor, ro
     progress("read", 0, 1)
     data = await asyncio.to_thread(_read, file)
     document = await space.open("scene")
-    imported = await _read_for(document, data)
+    imported = await _read_for(space, document, data)
     progress("read", 1, 1)
     for content in imported.assets.values():
         await asyncio.to_thread(space.engine.assets.put, content)
@@ -77,14 +77,14 @@ def _read(file: BinaryIO) -> bytes:
     return data
 
 
-async def _read_for(document: Document, data: bytes) -> Imported:
+async def _read_for(space: Space, document: Document, data: bytes) -> Imported:
     """The file's records, under the ids that an export of ours gave them when all of those are free here."""
     after = _last_order(_tree(document))
-    imported = await asyncio.to_thread(_checked, data, after, True)
+    imported = await space.engine.convert(space, "scene", lambda: _checked(data, after, True))
     taken = document.replica.shared(NODES), document.replica.shared(MATERIALS)
     wanted = imported.nodes, imported.materials
     if any(key in there for there, records in zip(taken, wanted, strict=True) for key in records):
-        imported = await asyncio.to_thread(_checked, data, after, False)
+        imported = await space.engine.convert(space, "scene", lambda: _checked(data, after, False))
     return imported
 
 

@@ -3,7 +3,8 @@
 Rule 1: the checkpoint moves past every event of a batch, wanted or not, in the transaction that applies the batch.
 Rule 2: an event that raises is parked with its error, and its stream waits behind it, in this projection only.
         What waits is remembered by its first and last revision: the log keeps the events.
-Rule 3: the disk's faults are not the event's: they roll the whole batch back and park nothing.
+Rule 3: an event over which the server hung before is parked without another try.
+Rule 4: the disk's faults are not the event's: they roll the whole batch back and park nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from sqlalchemy.exc import DBAPIError
 
 from maquette.engine.events import Event, Position
 from maquette.projections import store
+from maquette.projections.guard import Guard
 
+HUNG = "expected an event that can be folded, this one stopped the server before"
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 MACHINE_FAULTS = DAMAGE | frozenset(
     {
@@ -104,7 +107,7 @@ def list_parked(connection: Connection) -> list[Parked]:
 
 
 def advance(
-    projection: Projection, events: Sequence[Event], now: Callable[[], int], connection: Connection
+    projection: Projection, events: Sequence[Event], now: Callable[[], int], guard: Guard, connection: Connection
 ) -> Checkpoint:
     """Apply what of `events` is behind the checkpoint, park what raises, move the checkpoint; answer it."""
     before = read_checkpoint(connection)
@@ -114,14 +117,16 @@ def advance(
     blocked = {stream.stream for stream in list_parked(connection)}
     wanted = [event for event in fresh if projection.wants(event)]
     _wait(connection, [event for event in wanted if event.stream in blocked])
-    _apply(projection, [event for event in wanted if event.stream not in blocked], now, connection)
+    _apply(projection, [event for event in wanted if event.stream not in blocked], now, guard, connection)
     after = Checkpoint(before.version, fresh[-1].position, fresh[-1].id.bytes, fresh[-1].time)
     values = {"position": after.position, "event": after.event, "time": after.time}
     connection.execute(store.checkpoint.update().values(values))
     return after
 
 
-def retry(projection: Projection, events: Sequence[Event], now: Callable[[], int], connection: Connection) -> bool:
+def retry(
+    projection: Projection, events: Sequence[Event], now: Callable[[], int], guard: Guard, connection: Connection
+) -> bool:
     """Apply `events`, the first that wait in a parked stream; True when the stream runs again or has more to give.
 
     False when one raised: it and what follows stay parked, with the new error.
@@ -130,7 +135,7 @@ def retry(projection: Projection, events: Sequence[Event], now: Callable[[], int
     done = 0
     for event in events:
         if projection.wants(event):
-            error = _attempt(projection, [event], connection)
+            error = _attempt(projection, [event], guard, connection)
             if error is not None:
                 again = {"position": event.position, "revision": event.revision, "error": error, "since": now()}
                 _shrink(connection, event.stream, done, again)
@@ -142,25 +147,30 @@ def retry(projection: Projection, events: Sequence[Event], now: Callable[[], int
     return True
 
 
-def _apply(projection: Projection, events: list[Event], now: Callable[[], int], connection: Connection) -> None:
-    if not events or _attempt(projection, events, connection) is None:
+def _apply(
+    projection: Projection, events: list[Event], now: Callable[[], int], guard: Guard, connection: Connection
+) -> None:
+    if not events:
+        return
+    if not any(map(guard.refuses, events)) and _attempt(projection, events, guard, connection) is None:
         return
     stopped: set[str] = set()
     for event in events:
         if event.stream in stopped:
             _wait(connection, [event])
             continue
-        error = _attempt(projection, [event], connection)
+        error = HUNG if guard.refuses(event) else _attempt(projection, [event], guard, connection)
         if error is not None:
             stopped.add(event.stream)
             _park(connection, event, error, now())
 
 
-def _attempt(projection: Projection, events: Sequence[Event], connection: Connection) -> str | None:
+def _attempt(projection: Projection, events: Sequence[Event], guard: Guard, connection: Connection) -> str | None:
     """Apply `events` whole, or leave the tables as they were and say what was raised."""
     savepoint = connection.begin_nested()
     try:
-        projection.apply(connection, events)
+        with guard.folding(events):
+            projection.apply(connection, events)
         savepoint.commit()
     except Exception as error:
         projection.forget()

@@ -17,7 +17,9 @@ from pathlib import Path
 from maquette.engine.errors import LogClosed, NotFound
 from maquette.engine.events import Position
 from maquette.engine.log import EventLog
+from maquette.engine.pulse import Pulse
 from maquette.projections.fold import Parked, Projection, is_damage, is_machine_fault
+from maquette.projections.guard import Hung
 from maquette.projections.view import Progress, View, closing
 
 LOGGER = logging.getLogger(__name__)
@@ -65,13 +67,16 @@ class Runner:
         batch: int = BATCH,
         retry_after: float = RETRY_AFTER,
         progress: Progress | None = None,
+        hung: Sequence[Hung] = (),
+        pulse: Pulse | None = None,
     ) -> Runner:
         """Open the projections that the factories in `projections` make, without following the log yet.
 
         A projection whose version changed, or whose checkpoint is not an event of this log, is built again first.
+        `hung` are folds that never ended in processes before this one; `pulse` is where folds are marked (G4).
         Raises LogLost, naming the projection, when the log ends before its checkpoint; `accept_loss` rebuilds it.
         """
-        views = [View(log, folder, make, batch) for make in projections]
+        views = [View(log, folder, make, batch, hung, pulse) for make in projections]
         runner = cls(log, views, retry_after)
         try:
             for view in views:

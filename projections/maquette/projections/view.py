@@ -18,10 +18,12 @@ from sqlalchemy.exc import DatabaseError
 from maquette.engine.errors import LogLost
 from maquette.engine.events import START, Event, Position
 from maquette.engine.log import EventLog
+from maquette.engine.pulse import Pulse
 from maquette.projections import builds, fold
 from maquette.projections.builds import Builds
 from maquette.projections.errors import ProjectionBehind, ProjectionStopped, ViewDamaged
 from maquette.projections.fold import Checkpoint, Parked, Projection
+from maquette.projections.guard import Guard, Hung
 from maquette.projections.store import Store
 
 T = TypeVar("T")
@@ -52,9 +54,9 @@ class Build:
             await store.close()
             raise
 
-    async def advance(self, events: Sequence[Event]) -> None:
+    async def advance(self, events: Sequence[Event], guard: Guard) -> None:
         """Fold `events` in one transaction."""
-        self.checkpoint = await self.store.write(partial(fold.advance, self.projection, events, now))
+        self.checkpoint = await self.store.write(partial(fold.advance, self.projection, events, now, guard))
 
 
 def now() -> int:
@@ -65,13 +67,22 @@ def now() -> int:
 class View:
     """One projection over `log`, kept in `folder`. Made by the runner; readers keep it across rebuilds."""
 
-    def __init__(self, log: EventLog, folder: Path, make: Callable[[], Projection], batch: int) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        folder: Path,
+        make: Callable[[], Projection],
+        batch: int,
+        hung: Sequence[Hung] = (),
+        pulse: Pulse | None = None,
+    ) -> None:
         self.name = make().name
+        self._guard = Guard(self.name, pulse, tuple(one for one in hung if one.projection == self.name))
         self.error: str | None = None
         self.applied = 0  # events since this process began, for the metrics
         self._log = log
         self._make = make
-        self._batch = batch
+        self._batch = 1 if self._guard.is_careful else batch
         self._builds = Builds(folder, self.name)
         self._build: Build | None = None
         self._changing = asyncio.Lock()
@@ -124,7 +135,7 @@ class View:
             self._oldest_waiting = page[0].time
             for events in _batches(page, self._batch):
                 async with self._changing:
-                    await self._live.advance(events)
+                    await self._live.advance(events, self._guard)
                 self.error = None
                 self._move(len(events))
             self._oldest_waiting = None
@@ -162,7 +173,7 @@ class View:
             async with closing(self._log.read(stream, after=row.revision - 1, until=row.last)) as pages:
                 async for page in pages:
                     for events in _batches(page, self._batch):
-                        work = partial(fold.retry, self._live.projection, events, now)
+                        work = partial(fold.retry, self._live.projection, events, now, self._guard)
                         if not await self._live.store.write(work):
                             return False
         return True
@@ -234,7 +245,7 @@ class View:
         async with closing(self._log.read_all(after=build.checkpoint.position)) as pages:
             async for page in pages:
                 for events in _batches(page, self._batch):
-                    await build.advance(events)
+                    await build.advance(events, self._guard)
                     if progress is not None:
                         progress(build.checkpoint.position, max(head, build.checkpoint.position))
 

@@ -3,6 +3,9 @@
     judged an update that is not logged   → it is quarantined; when others' did it too, the document is frozen
     replayed a revision                   → the document is frozen before it
     loaded or stored a snapshot           → that is discarded, so that a replay tells which revision it is
+    folded an event into a projection     → that event is parked there (V4); when it was among others, the next ones are
+                                            folded one by one
+    read or wrote a file                  → it is told
     read what a document holds            → at the second time it is frozen: before its last revision, then further back
 
 Rule 1: what is said carries the incident's id: after a kill in between it is not said twice.
@@ -17,28 +20,41 @@ from pathlib import Path
 
 from maquette.engine.engine import Engine
 from maquette.engine.errors import LogError, MaquetteError, NotFound
-from maquette.engine.pulse import Work
+from maquette.engine.pulse import Busy, Work
 from maquette.engine.space import Space
 from maquette.engine.spaces import DocumentRecord
+from maquette.projections.guard import Hung
 from maquette.server.incidents import Incident, unsettled
 
 READS = 2  # that a process may end over: one may be of a document that is large, on a machine that is slow
 _logger = logging.getLogger(__name__)
 
 
-async def settle(engine: Engine, data: Path) -> None:
-    """Act on the incidents in the data folder, and remove them. One that cannot be stored stays for the next start."""
+async def settle(engine: Engine, data: Path) -> list[Hung]:
+    """Act on the incidents in the data folder, and remove them. One that cannot be stored stays for the next start.
+
+    The answer is what hung in projections, which are opened behind this.
+    """
+    hung: list[Hung] = []
     for path, incident in await asyncio.to_thread(list, unsettled(data)):
         try:
             if incident is None:
                 raise NotFound("incident in the file", path.name)
-            await _settle(engine, incident)
+            if incident.busy.work is Work.FOLDING:
+                hung.append(_hung(incident.busy))
+            elif incident.busy.work is not Work.CONVERTING:
+                await _settle(engine, incident)
         except LogError as error:
             _logger.error("%s: what came of it could not be stored: %s", path, error)
             continue
         except MaquetteError as error:
             _logger.error("%s is left out: %s", path, error)
         path.unlink()
+    return hung
+
+
+def _hung(busy: Busy) -> Hung:
+    return Hung(busy.by, busy.stream, busy.revision, busy.size)
 
 
 async def _settle(engine: Engine, incident: Incident) -> None:
@@ -58,7 +74,7 @@ async def _settle(engine: Engine, incident: Incident) -> None:
             await space.freeze(record, epoch, before, reason, event=incident.id)
         case Work.LOADING:
             engine.discard_snapshot(busy.stream)
-        case Work.READING | Work.NOTHING:
+        case _:
             return
     _logger.warning("%s: %s", busy.stream, reason)
 

@@ -100,10 +100,17 @@ def create_server_app(
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(await Engine.open(data, accept_loss=accept_loss))
-            await settle(engine, data)
+            hung = await settle(engine, data)
             if watched is not None:
                 engine.pulse = watched.pulse
-            runner = await Runner.open(engine.log, data / PROJECTIONS_FOLDER, PROJECTIONS, accept_loss=accept_loss)
+            runner = await Runner.open(
+                engine.log,
+                data / PROJECTIONS_FOLDER,
+                PROJECTIONS,
+                accept_loss=accept_loss,
+                hung=hung,
+                pulse=engine.pulse,
+            )
             await stack.enter_async_context(runner)
             _serve(app, engine, Authenticator(Keyring.load(data), engine.node, dev=dev), runner, limits, watched)
             await stack.enter_async_context(running(app))

@@ -1,6 +1,6 @@
 """What the system tells of a process that does not answer: whether it runs, waits for a processor, or was stopped.
 
-Linux tells it of the main thread, which is that of the event loop. Elsewhere nothing is told, and silence is silence.
+Linux tells it of each thread; the main one is that of the event loop. Elsewhere nothing is told: silence is silence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _RUNNABLE = "R"
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The turns that a main thread had: nanoseconds in which it `ran`, and `waited` until it might; its `state`."""
+    """The turns that a thread had: nanoseconds in which it `ran`, and `waited` until it might; its `state`."""
 
     ran: int = 0
     waited: int = 0
@@ -32,9 +32,12 @@ class Turns:
         return min(passed, max(0, self.waited - before.waited) / 1e9)
 
 
-def turns_of(process: int) -> Turns:
-    """Those of the process with this id so far; no turns where nothing is told."""
-    folder = Path(f"/proc/{process}")
+def turns_of(process: int, thread: int) -> Turns:
+    """Those of a thread of the process so far, by their ids, which are equal for the main thread.
+
+    No turns where nothing is told.
+    """
+    folder = Path(f"/proc/{process}/task/{thread}")
     try:
         ran, waited, _ = (folder / "schedstat").read_text().split()
         state = (folder / "stat").read_text().rpartition(")")[2].split()[0]

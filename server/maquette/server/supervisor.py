@@ -87,6 +87,8 @@ class _Life:
     """When it began to serve, on the monotonic clock."""
     silent: float = 0.0
     """For how many seconds its count has not risen, though it had a processor or wanted none."""
+    hung_over: Busy | None = None
+    """What it was busy with when it hung."""
     was_stopped: bool = False
     """Whether somebody stopped it in that time."""
     _count: int = -1
@@ -106,13 +108,26 @@ class _Life:
         """See whether it gets on (rule 5)."""
         now, count = time.monotonic(), self.pulse.count
         passed = min(now - self._looked, 2 * POLL_SECONDS)
-        turns = turns_of(self.process.pid)
+        turns = turns_of(self.process.pid, self.process.pid)
         if count != self._count or self.served is None:
             self.silent, self.was_stopped = 0.0, False
         else:
             self.silent += passed - turns.waited_since(self._turns, passed)
             self.was_stopped |= turns.is_stopped
         self._count, self._looked, self._turns = count, now, turns
+
+    def end(self) -> None:
+        """End it, because it hangs; what ran until now is what it hangs over, and that of the event loop else."""
+        self.hung_over = self.pulse.busy()
+        beside = dict(self.pulse.busy_beside())
+        if beside:
+            pid = self.process.pid
+            before = {thread: turns_of(pid, thread).ran for thread in (pid, *beside)}
+            time.sleep(POLL_SECONDS)
+            ran = {thread: turns_of(pid, thread).ran - start for thread, start in before.items()}
+            most = max(ran, key=lambda thread: (ran[thread], thread == pid))
+            self.hung_over = beside.get(most, self.hung_over)
+        self.process.kill()
 
     def forget(self) -> None:
         """Let go of what it shared with us."""
@@ -135,7 +150,8 @@ class _Supervisor:
         while True:
             life = self._start()
             hung = self._watch(life)
-            code, busy = life.process.wait(), life.pulse.busy()
+            code = life.process.wait()
+            busy = life.hung_over if hung else life.pulse.busy()
             while self._hear(life):
                 pass  # it may have served for a moment only
             life.forget()
@@ -177,7 +193,7 @@ class _Supervisor:
                 self._wake.clear()
             life.look()
             if self._terms is not None and life.silent > self._limit(life):
-                life.process.kill()
+                life.end()
                 return True
         return False
 
@@ -214,7 +230,7 @@ class _Supervisor:
             cause, busy = f"{cause}, having been stopped", None
         times = 0
         if busy is not None:
-            key = (busy.work, busy.stream, busy.revision, busy.digest)
+            key = (busy.work, busy.stream, busy.revision, busy.digest + busy.by)
             self._seen[key] += 1
             times = self._seen[key]
         blamed = busy is not None and (hung or -code in CRASHES or (code == -signal.SIGKILL and times > 1))
@@ -309,6 +325,10 @@ def _doing(busy: Busy) -> str:
             return f"it replayed revision {busy.revision} of {busy.stream}"
         case Work.LOADING:
             return f"it loaded a snapshot of {busy.stream}"
+        case Work.FOLDING:
+            return f"{busy.by} folded {busy.size} events from revision {busy.revision} of {busy.stream} on"
+        case Work.CONVERTING:
+            return f"it read or wrote a file ({busy.by}) for {busy.stream}"
         case _:
             return f"it read {busy.stream} at revision {busy.revision}"
 
