@@ -152,7 +152,7 @@ async def test_d1_a_subscriber_that_fails_keeps_nobody_from_being_told(caplog: p
     document = open_document(TEXT)
 
     class Broken(Peer):
-        def deliver(self, frame: bytes) -> None:
+        def deliver(self, frames: tuple[bytes, ...]) -> None:
             raise OSError("gone")
 
     peers = [Broken("x", 1).join(document), Peer("ben", 8).join(document), Broken("y", 2).join(document)]

@@ -12,7 +12,7 @@ from tests.support.peer import peer
 from tests.support.server import LocalServer, local_server
 
 from maquette.engine.sync import QueryAwareness, write_frame
-from maquette.server import bodies, handshakes
+from maquette.server import bodies, handshakes, sockets
 from maquette.server.turns import Party, Turns
 
 NOTES = "demo/text:notes"
@@ -223,7 +223,7 @@ class Wire:
 
 async def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once_and_in_order() -> None:
     wire = Wire()
-    corked = handshakes._Corked(wire, asyncio.get_running_loop())  # type: ignore[arg-type]  # the part that is used
+    corked = sockets._Corked(wire, asyncio.get_running_loop())  # type: ignore[arg-type]  # the part that is used
     corked.write(b"a")
     corked.write(b"b")
     await asyncio.sleep(0)
@@ -235,11 +235,11 @@ async def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once_and_in_ord
 
 async def test_much_that_is_written_in_one_turn_does_not_wait_for_its_end() -> None:
     wire = Wire()
-    corked = handshakes._Corked(wire, asyncio.get_running_loop())  # type: ignore[arg-type]  # the part that is used
-    corked.write(bytes(handshakes.MAX_CORKED))
+    corked = sockets._Corked(wire, asyncio.get_running_loop())  # type: ignore[arg-type]  # the part that is used
+    corked.write(bytes(sockets.MAX_CORKED))
     assert wire.calls == []
     corked.write(b"a")
-    assert [len(call) for call in wire.calls] == [handshakes.MAX_CORKED + 1]
+    assert [len(call) for call in wire.calls] == [sockets.MAX_CORKED + 1]
 
 
 async def test_large_frames_and_tiny_ones_arrive_in_pieces_of_any_size(server: LocalServer) -> None:

@@ -31,8 +31,8 @@ class Member:
         self.client = client
         return True
 
-    def deliver(self, frame: bytes) -> None:
-        self.frames.append(frame)
+    def deliver(self, frames: tuple[bytes, ...]) -> None:
+        self.frames.extend(frames)
 
     def heard(self) -> list[AwarenessState]:
         """The states of all frames since the last call."""

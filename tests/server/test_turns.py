@@ -143,6 +143,7 @@ def test_who_needs_next_to_nothing_never_waits(place: Place) -> None:
 def test_what_was_used_is_forgotten(place: Place) -> None:
     for _ in range(100):
         place.work(0.02, *EVE)
+    place.work(0.0001, *ANN)
     assert place.is_over(*EVE)
     place.clock.turn(10.0)
     assert not place.is_over(*EVE)
@@ -234,6 +235,7 @@ def test_g2_where_the_loop_is_late_less_of_it_may_be_used_and_more_again_later(p
 async def test_a_seat_asks_again_after_each_slice(place: Place) -> None:
     for _ in range(100):
         place.work(0.02, *EVE)
+    place.work(0.0001, *ANN)
     seat = Seat(place.turns, place.party(*EVE))
     waited = [seat.must_wait]
     seat.line_up()

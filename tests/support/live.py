@@ -95,11 +95,12 @@ class Peer:
         finally:
             self._hearing = False
 
-    def deliver(self, frame: bytes) -> None:
-        message = read_frame(frame)
-        assert isinstance(message, SyncUpdate)
-        self.frames += 1
-        self.hear(message.update)
+    def deliver(self, frames: tuple[bytes, ...]) -> None:
+        for frame in frames:
+            message = read_frame(frame)
+            assert isinstance(message, SyncUpdate)
+            self.frames += 1
+            self.hear(message.update)
 
     def lost(self, error: MaquetteError) -> None:
         self.errors.append(error)

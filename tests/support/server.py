@@ -19,8 +19,9 @@ from maquette.engine.engine import Engine
 from maquette.server.app import create_app
 from maquette.server.auth import Authenticator
 from maquette.server.commands.serve import MAX_FRAME
-from maquette.server.handshakes import AnsweringProtocol, Door
+from maquette.server.handshakes import Door
 from maquette.server.limits import DEFAULT_TENANT_LIMITS, LimitTable, TenantLimits
+from maquette.server.sockets import Wire
 from maquette.server.sync import Hub
 from maquette.server.tokens import Keyring
 
@@ -193,7 +194,7 @@ async def local_server(
                 uvicorn.Config(
                     app,
                     http=Door,
-                    ws=AnsweringProtocol,
+                    ws=Wire,
                     ws_per_message_deflate=False,
                     ws_max_size=MAX_FRAME,
                     log_level="error",

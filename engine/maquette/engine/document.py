@@ -9,7 +9,8 @@ Rule 3: when a commit fails, the replica is gone, and with it all that waited; s
 Rule 4: an op with a hole waits outside the replica, bounded, and is tried again when what it lacks has come (D3). Its
         beginning, up to the hole, is integrated at once: others' ops may wait for just that.
 Rule 5: a large update is tried elsewhere first, and enters in pieces, between which others have their turn (`intake`).
-Rule 6: a subscriber that fails does not keep the others from being told.
+Rule 6: what one commit stored is shown in one turn: whoever shows much to many needs one call for all of it.
+Rule 7: a subscriber that fails does not keep the others from being told.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Protocol
+from typing import ParamSpec, Protocol
 from uuid import UUID
 
 from maquette.engine.errors import DocumentFrozen, LimitExceeded, LogError, MalformedUpdate, MaquetteError
@@ -43,13 +44,14 @@ from maquette.engine.update import DEFAULT_LIMITS, Limits, Update, ends, read_up
 from maquette.engine.waiting import MAX_WAITING, MAX_WAITING_BYTES, Submission, Waiting
 
 _logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 
 class Subscriber(Protocol):
     """Whoever shows a document: a connection, or an embedding application."""
 
-    def deliver(self, frame: bytes) -> None:
-        """A sync frame with an update that is on disk. The same object goes to all subscribers."""
+    def deliver(self, frames: tuple[bytes, ...]) -> None:
+        """Sync frames with updates that are on disk, in their order. The same object goes to all subscribers."""
         ...
 
     def lost(self, error: MaquetteError) -> None:
@@ -67,6 +69,7 @@ class _Pending:
 
     frame: bytes
     receipts: list[Receipt]
+    appended: asyncio.Future[Appended] | None = None
     then: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -106,6 +109,7 @@ class Document:
         self._patience = Patience() if patience is None else patience
         self._timer = timer
         self._pending: deque[_Pending] = deque()
+        self._stored: list[Appended] = []  # where the first of them are on disk, who are not shown yet
         self._appends: set[asyncio.Future[Appended]] = set()
         self._waiting = Waiting()
         self._told_full = False
@@ -285,6 +289,7 @@ class Document:
             return
         self.replica.revision += 1
         self.replica.last = event.id
+        pending.appended = appended
         self._appends.add(appended)
         appended.add_done_callback(self._committed)
 
@@ -342,21 +347,45 @@ class Document:
         if error is not None:
             self._lose(error if isinstance(error, MaquetteError) else LogError(repr(error)))
             return
-        place = appended.result()
-        self.durable, self.position = place.last, place.position
-        pending = self._pending.popleft()
-        for subscriber in tuple(self.subscribers):
-            self._tell(lambda to=subscriber: to.deliver(pending.frame))  # type: ignore[misc]  # bound in the loop
-        for receipt in pending.receipts:
-            self._tell(lambda one=receipt: one.settle(place.position))  # type: ignore[misc]  # bound in the loop
-        for action in pending.then:
-            self._tell(action)
-        if self.on_committed is not None:
-            self.on_committed(place)
+        self._stored.append(appended.result())
+        if not self._is_next_stored:
+            self._publish()
 
-    def _tell(self, action: Callable[[], None]) -> None:
+    @property
+    def _is_next_stored(self) -> bool:
+        """Whether the same commit stored the next op too: then its turn comes at once, and both are shown in one."""
+        following = self._pending[len(self._stored)] if len(self._stored) < len(self._pending) else None
+        return following is not None and following.appended is not None and following.appended.done()
+
+    def _publish(self) -> None:
+        """Show what is on disk: as many ops at once as there are, and what was asked for between them in its place."""
+        stored, self._stored = self._stored, []
+        shown: list[tuple[_Pending, Appended]] = []
+        for pending, place in [(self._pending.popleft(), place) for place in stored]:
+            shown.append((pending, place))
+            if pending.then:
+                self._show(shown)
+                shown = []
+        if shown:
+            self._show(shown)
+
+    def _show(self, shown: list[tuple[_Pending, Appended]]) -> None:
+        last = shown[-1][1]
+        self.durable, self.position = last.last, last.position
+        frames = tuple(pending.frame for pending, _ in shown)
+        for subscriber in tuple(self.subscribers):
+            self._tell(subscriber.deliver, frames)
+        for pending, place in shown:
+            for receipt in pending.receipts:
+                self._tell(receipt.settle, place.position)
+            for action in pending.then:
+                self._tell(action)
+            if self.on_committed is not None:
+                self.on_committed(place)
+
+    def _tell(self, action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            action()
+            action(*args, **kwargs)
         except Exception:
             _logger.exception("document %s: telling somebody failed", self.stream)
 
@@ -364,6 +393,7 @@ class Document:
         if self.error is not None:
             return
         self.error = error
+        self._publish()
         self.on_full = None  # it holds this document: a cycle, which would keep the replica until the next collection
         self.intake.dismiss()
         pending, self._pending = self._pending, deque()
@@ -371,9 +401,9 @@ class Document:
         if self.on_lost is not None:
             self.on_lost(self)
         for receipt in [receipt for one in pending for receipt in one.receipts] + [op.receipt for op in waiting]:
-            self._tell(lambda one=receipt: one.fail(error))  # type: ignore[misc]  # bound in the loop
+            self._tell(receipt.fail, error)
         for subscriber in tuple(self.subscribers):
-            self._tell(lambda to=subscriber: to.lost(error))  # type: ignore[misc]  # bound in the loop
+            self._tell(subscriber.lost, error)
 
     def settle_after_commit(self, receipt: Receipt) -> None:
         """Settle `receipt` when everything that the replica holds now is on disk; fail it when the replica is lost."""
@@ -408,6 +438,7 @@ class Document:
         """Wait until nothing of this document is on its way to the log; what failed has been told."""
         while self._appends:
             await asyncio.wait(self._appends)
+        self._publish()
 
     @property
     def is_idle(self) -> bool:

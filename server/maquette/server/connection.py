@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import get_running_loop
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from maquette.engine.document import Document
@@ -48,7 +47,7 @@ from maquette.engine.sync import (
 from maquette.server.acks import Acks
 from maquette.server.auth import kept_out
 from maquette.server.closing import MOVED, Close
-from maquette.server.presence import EMPTY_FRAME, Presence
+from maquette.server.presence import EMPTY_FRAMES, Presence
 from maquette.server.sessions import Session
 
 MAX_BACKLOG = 16 << 20  # bytes waiting for one reader: the first sync of a large scene, and what happens meanwhile
@@ -62,6 +61,10 @@ MAX_PRESENCE = 1 << 20  # bytes: two frames' worth of the largest states, which 
 
 class Socket(Protocol):
     """What a connection needs of its WebSocket."""
+
+    def write(self, frames: tuple[bytes, ...]) -> bool:
+        """Send `frames` at once; False when they have to wait, or when only `send` can."""
+        ...
 
     async def send(self, frame: bytes) -> None: ...
 
@@ -93,6 +96,7 @@ class Connection:
         self._outbox: deque[bytes] = deque()
         self._backlog = 0
         self._owed = 0  # bytes of answers that wait for a commit
+        self._now = get_running_loop().time
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._unsettled: dict[int, int] = {}  # number of an update → its bytes
@@ -121,10 +125,10 @@ class Connection:
             document.replica.claims.announce(self.client, self.session.actor.id)
         document.subscribers.add(self)
         if self._acks is not None:
-            self.deliver(write_frame(Named(self.found.name)))
+            self.deliver((write_frame(Named(self.found.name)),))
         shut = document.shut(self.session.actor.id)
         if shut is not None:
-            self.deliver(write_frame(PermissionDenied(shut)))
+            self.deliver((write_frame(PermissionDenied(shut)),))
         self._ask()
         self._room.set()
         if self.found.is_late:
@@ -157,7 +161,9 @@ class Connection:
             self._put_out()
         elif before and not self._may_write:
             self._lowered_at = get_running_loop().time()
-            self.deliver(write_frame(PermissionDenied(f"expected a role that may write here, got {role.name.lower()}")))
+            self.deliver(
+                (write_frame(PermissionDenied(f"expected a role that may write here, got {role.name.lower()}")),)
+            )
         elif self._may_write and not before and (self._denied_for_role or not self._denied):
             self._denied = self._denied_for_role = False
             self._ask()  # what it wrote meanwhile is good now
@@ -171,11 +177,14 @@ class Connection:
 
     # --- what the document says (Subscriber) -------------------------------------------------------------------------
 
-    def deliver(self, frame: bytes) -> None:
+    def deliver(self, frames: tuple[bytes, ...]) -> None:
         if self.closing is not None:
             return
-        self._outbox.append(frame)
-        self._backlog += len(frame)
+        if not self._outbox and self._socket.write(frames):
+            self.told_at = self._now()
+            return
+        self._outbox.extend(frames)
+        self._backlog += sum(map(len, frames))
         if self._backlog > MAX_BACKLOG and len(self._outbox) > 1:
             self._outbox.clear()
             self.close(Close.TOO_SLOW)
@@ -266,11 +275,13 @@ class Connection:
 
     async def room(self) -> None:
         """Wait until a frame may be handled: rules 5 to 7, seen from the client's socket."""
-        while self.closing is None and not self._has_room():
+        while self.closing is None and not self.has_room:
             self._room.clear()
             await self._room.wait()
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether the next frame may be handled now."""
         return (
             self._document is not None
             and not self._held
@@ -337,7 +348,7 @@ class Connection:
 
         def pay() -> None:
             self._owed -= len(frame)
-            self.deliver(frame)
+            self.deliver((frame,))
 
         document.after_commit(pay)
 
@@ -411,11 +422,11 @@ class Connection:
         if receipt.refused:
             self._explain("; ".join(receipt.refused))
         if self._acks is not None and self._acks.advance():
-            self.deliver(write_frame(Stored(self._acks.settled, str(self._acks.position))))
+            self.deliver((write_frame(Stored(self._acks.settled, str(self._acks.position))),))
 
     def _explain(self, reason: str) -> None:
         """Tell why something was not taken, to a connection that goes on writing."""
-        self.deliver(write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)))
+        self.deliver((write_frame(Refused(reason) if self._acks is not None else PermissionDenied(reason)),))
 
     def _deny(self, receipt: Receipt) -> None:
         reason = str(receipt.denied)
@@ -423,12 +434,12 @@ class Connection:
             return  # it was on its way when its role was lowered, which it has been told
         shut = None if self._document is None else self._document.shut(self.session.actor.id)
         if shut is not None:
-            self.deliver(write_frame(PermissionDenied(shut)))  # our clients begin anew, as readers
+            self.deliver((write_frame(PermissionDenied(shut)),))  # our clients begin anew, as readers
         if self._denied or shut is not None:
             self.close(Close.forbidden(shut or reason))
             return
         self._denied, self._denied_for_role = True, receipt.for_role
-        self.deliver(write_frame(PermissionDenied(reason)))
+        self.deliver((write_frame(PermissionDenied(reason)),))
 
     def _mind_holes(self, receipt: Receipt, *, answer: bool, integrated: bool) -> None:
         if integrated:
@@ -443,15 +454,17 @@ class Connection:
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    async def write(self, now: Callable[[], float]) -> None:
-        """Send what waits until the connection closes. `now` is the loop's clock."""
+    async def write(self) -> None:
+        """Send what waits until the connection closes."""
         while True:
             while self._outbox:
-                frame = self._outbox.popleft()
+                frame = self._outbox[0]  # stays until it is sent: nothing may overtake it
                 await self._socket.send(frame)
+                if self._outbox:  # else it was too slow meanwhile
+                    self._outbox.popleft()
                 self._backlog -= len(frame)
                 self._room.set()
-                self.told_at = now()
+                self.told_at = self._now()
             if self.closing is not None:
                 await self._socket.close(self.closing)
                 return
@@ -463,7 +476,7 @@ class Connection:
     def keep_alive(self, silent_since: float) -> None:
         """Send an empty presence frame when nothing was sent since then (P3)."""
         if self.told_at <= silent_since and not self._outbox:
-            self.deliver(EMPTY_FRAME)
+            self.deliver(EMPTY_FRAMES)
 
 
 def is_op(frame: bytes) -> bool:

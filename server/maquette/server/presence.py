@@ -23,7 +23,7 @@ OLDEST_STATES = 5  # of them: where everybody moves, what changed once must not 
 MAX_STATE_BYTES = 16 << 10  # of JSON: a cursor, a camera, a selection of some hundred nodes
 MAX_CLOCK = 1 << 52  # the next one must stay below 2^53: a longer number stops stock clients
 TICK_SECONDS = 1 / 15  # 10 to 20 a second look continuous; screens interpolate
-EMPTY_FRAME = awareness_frame(())
+EMPTY_FRAMES = (awareness_frame(()),)
 _GONE = b"null"
 
 
@@ -47,8 +47,8 @@ class Member(Protocol):
         """Whether frames wait to be sent."""
         ...
 
-    def deliver(self, frame: bytes) -> None:
-        """Send a frame."""
+    def deliver(self, frames: tuple[bytes, ...]) -> None:
+        """Send frames. The same object goes to all who are told the same."""
         ...
 
 
@@ -150,12 +150,12 @@ class Presence:
     def tick(self) -> None:
         """Send the newest states that changed, at most one frame's worth; the rest at the next tick."""
         batch = self._next_batch()
-        frame = self._frame(batch)
+        frames = (self._frame(batch),)
         for member, missed in self._members.items():
             if member.is_behind:
                 missed.update(batch)
             else:
-                member.deliver(frame)
+                member.deliver(frames)
 
     def catch_up(self, member: Member) -> None:
         """Send a member what it missed while it was behind."""
@@ -173,7 +173,7 @@ class Presence:
     def _send(self, member: Member, clocks: Mapping[int, int]) -> None:
         rows = list(clocks.items())
         for start in range(0, len(rows), MAX_STATES):
-            member.deliver(self._frame(dict(rows[start : start + MAX_STATES])))
+            member.deliver((self._frame(dict(rows[start : start + MAX_STATES])),))
 
     def _frame(self, clocks: Mapping[int, int]) -> bytes:
         return awareness_frame([self._entry(client, clock) for client, clock in clocks.items()])

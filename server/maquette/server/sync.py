@@ -36,12 +36,14 @@ from maquette.engine.space import Resolved, Space
 from maquette.engine.sync import SyncUpdate, write_frame
 from maquette.server.auth import Authenticator, enter, introduce
 from maquette.server.closing import Close
-from maquette.server.connection import Connection, is_op
-from maquette.server.doorkeeper import Doorkeeper, Visit, address_of, retry_seconds
+from maquette.server.connection import Connection
+from maquette.server.doorkeeper import Doorkeeper, Visit, address_of
 from maquette.server.errors import Forbidden, LimitReached, Unauthenticated
+from maquette.server.inflow import Inflow
 from maquette.server.presence import TICK_SECONDS, Presence
-from maquette.server.rates import FLOOD_SECONDS, Pacer
+from maquette.server.rates import Pacer
 from maquette.server.sessions import Session
+from maquette.server.sockets import WIRE, Wire
 from maquette.server.turns import SEAT, Seat, Turns
 
 SILENCE_SECONDS = 20.0  # y-websocket 3 reconnects after 30 s without a message
@@ -49,7 +51,6 @@ WATCH_SECONDS = SILENCE_SECONDS / 4  # between two looks at all connections
 RETRY_SECONDS = 1.0  # after a document was lost, before it is opened again
 HOLD_SECONDS = 3.0  # at most, before a connection too many is told so: who comes back at once comes less often
 MAX_HELD = 500  # connections too many that wait for it, some 40 KiB each; more are told at once
-SEND_SECONDS = 0.00006  # that a frame takes for each who hears it
 LEAVE_SECONDS = 30.0  # for a client to bring what it has for an epoch that is over
 LEAVE_ROUNDS = 2  # of carrying over; who edits on without a pause is not read in the last, and brings the rest later
 CLOSE_SECONDS = 5.0  # for a client to read what waits for it and the reason of its end
@@ -187,9 +188,9 @@ class Hub:
 
     async def _run(self, websocket: WebSocket, connection: Connection, pacer: Pacer, seat: Seat) -> None:
         """Read, write and keep the document, until one of them ends; then let the rest be written (rule 4)."""
-        writing = asyncio.ensure_future(connection.write(asyncio.get_running_loop().time))
+        writing = asyncio.ensure_future(connection.write())
         others = [
-            asyncio.ensure_future(self._read(websocket, connection, pacer, seat)),
+            asyncio.ensure_future(Inflow(websocket, connection, pacer, seat, lambda: self._draining).read()),
             asyncio.ensure_future(self._keep(connection)),
         ]
         try:
@@ -200,32 +201,6 @@ class Hub:
         finally:
             connection.detach()
             await _end(writing, *others)
-
-    async def _read(self, websocket: WebSocket, connection: Connection, pacer: Pacer, seat: Seat) -> None:
-        now = asyncio.get_running_loop().time
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            await seat.turn()
-            await connection.room()
-            if connection.closing is not None or self._draining:
-                continue
-            frame = message.get("bytes")
-            if frame is None:
-                connection.close(Close.malformed("expected a binary frame, got text"))
-                continue
-            before = connection.waiting
-            started = seat.work()
-            connection.receive(frame)
-            seat.charge(seat.work() - started + connection.audience * SEND_SECONDS)
-            answered = max(0, connection.waiting - before)  # a question of three bytes may cost megabytes
-            pause = pacer.take(now(), len(frame) + answered, is_op(frame))
-            if pacer.is_flood:
-                connection.close(Close.flood(retry_seconds(FLOOD_SECONDS)))
-            pause, connection.pause = max(pause, connection.pause), 0.0
-            if pause and connection.closing is None:
-                await asyncio.sleep(pause)  # its frames wait in its own socket
 
     async def _keep(self, connection: Connection) -> None:
         """Open the document, and again whenever it is lost, until the connection closes."""
@@ -281,7 +256,7 @@ class Hub:
         while 0 <= connection.seen < document.durable:
             async for page in self.engine.log.read(document.stream, after=connection.seen, until=document.durable):
                 for event in page:
-                    connection.deliver(write_frame(SyncUpdate(event.data["update"])))
+                    connection.deliver((write_frame(SyncUpdate(event.data["update"])),))
                     connection.seen = event.revision
 
     # --- time ------------------------------------------------------------------------------------------------------
@@ -340,6 +315,10 @@ class _Socket:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+        self._wire: Wire | None = websocket.scope.get(WIRE)
+
+    def write(self, frames: tuple[bytes, ...]) -> bool:
+        return self._wire is not None and self._wire.write(frames)
 
     async def send(self, frame: bytes) -> None:
         await self._pass_on(self._websocket.send_bytes(frame))

@@ -1,9 +1,9 @@
 """Whose turn it is: the event loop's time, shared among those who want more of it than there is (G2).
 
 Rule 1: what counts is time. Each piece of work is charged with how long it took to its actor, address and tenant.
-Rule 2: while the loop is contended, who used more than an equal share in the last second is over, and waits in line;
-        all others go on at once. Shares are those of tenants, within them of addresses, within those of actors; what
-        somebody leaves of a share is divided among the rest.
+Rule 2: while the loop is contended, who used more than an equal share in the last second is over, and waits in line
+        while there are others who need little; all others go on at once. Shares are those of tenants, within them of
+        addresses, within those of actors; what somebody leaves of a share is divided among the rest.
 Rule 3: of those in line one works at a time, for a slice: next is the tenant that used least, in it the address, in
         that the actor, whose connections take turns.
 Rule 4: while others are at work too, those in line pause between their turns, the longer the later the loop is. Alone
@@ -78,6 +78,12 @@ class Party:
         """
         used = self.used(now)
         return used > LIGHT and (bool(self.line) or (self.parent is not None and used > self.parent.level))
+
+    def is_light(self, now: float) -> bool:
+        """Whether it leaves at least half of its share to others: who works as much as all there are is no flood's
+        victim, and a crowd of equals gains nothing by waiting for one another."""
+        used = self.used(now)
+        return used <= LIGHT or self.parent is None or used <= self.parent.level / 2
 
     # --- the line ----------------------------------------------------------------------------------------------------
 
@@ -156,9 +162,9 @@ class Turns:
             self._divide(now)
         if not self._due:
             self._beat_soon(now)
-        if not party.is_over(now):
+        if party.is_light(now):
             self._see(party, now)
-        elif self._has_company(party, now):
+        elif party.is_over(now) and self._has_company(party, now):
             self._free = min(max(self._free, now) + seconds / self.room, now + MAX_REST)
 
     def _see(self, party: Party, now: float) -> None:
@@ -168,7 +174,7 @@ class Turns:
         self._light = (party, now)
 
     def _has_company(self, party: Party, now: float) -> bool:
-        """Whether others have worked in the last second who do not have to wait."""
+        """Whether others have worked in the last second who need little."""
         last, when = self._light
         return now - (self._other if last is party else when) < 1.0
 
@@ -192,7 +198,8 @@ class Turns:
 
     def is_over(self, party: Party) -> bool:
         """Whether `party` has to wait for its turn (rule 2)."""
-        return party.is_over(self.clock())
+        now = self.clock()
+        return party.is_over(now) and self._has_company(party, now)
 
     def line_up(self, party: Party) -> asyncio.Future[None]:
         """Stand in line; done when it is the caller's turn. Cancel it to leave."""

@@ -24,10 +24,11 @@ from maquette.server.app import create_server_app
 from maquette.server.auth import is_loopback
 from maquette.server.commands.options import DEFAULT_DATA, Data
 from maquette.server.commands.terminal import run, say
-from maquette.server.handshakes import AnsweringProtocol, Door
+from maquette.server.handshakes import Door
 from maquette.server.limits import DEFAULT_TABLE, FILE, LimitTable, read_limits
 from maquette.server.running import Running, announced, operator
 from maquette.server.services import Services
+from maquette.server.sockets import Wire
 from maquette.server.supervised import Supervised, supervised
 
 MAX_FRAME = 16 << 20  # bytes of a WebSocket frame: twice what the gate takes, which tells why it does not take more
@@ -135,7 +136,7 @@ class _Server(uvicorn.Server):
             app,
             lifespan="off",
             http=Door,
-            ws=AnsweringProtocol,
+            ws=Wire,
             ws_per_message_deflate=False,  # triples the cost of small pushes
             ws_max_size=MAX_FRAME,
             timeout_graceful_shutdown=DRAIN_SECONDS,
