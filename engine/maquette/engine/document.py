@@ -190,8 +190,8 @@ class Document:
                 self._wait(op)
             case Integrated():
                 receipt.hole = outcome.hole
-                receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
                 if outcome.reasons:
+                    receipt.refused = tuple(dict.fromkeys(receipt.refused + outcome.reasons))
                     self._count_refusal(op)
                 self._append(op.actor, op.own, outcome, receipt if outcome.hole is None else None, late=op.late)
                 self._look_after()

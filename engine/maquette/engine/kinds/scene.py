@@ -264,7 +264,12 @@ class SceneMemory:
         whole: dict[tuple[str, str], Edit] = {}  # in the order of the op
         fields: dict[tuple[str, str], _Told] = {}
         settings: _Told = {}
+        told: set[Parent] = set()  # with the record that they are part of
         for edit in edits:
+            if edit.parent in told:
+                if edit.type_ref is not None:
+                    told.add(edit.id)
+                continue
             path = view.path(edit.parent)
             if len(path) == 1:
                 root = str(path[0])
@@ -272,16 +277,18 @@ class SceneMemory:
                     _tell(settings, str(edit.key), edit, view)
                 elif root in RECORDS:
                     whole[root, str(edit.key)] = edit
+                    if edit.type_ref is not None:
+                        told.add(edit.id)
             elif len(path) == 2 and path[0] in RECORDS:
                 _tell(fields.setdefault((str(path[0]), str(path[1])), {}), str(edit.key), edit, view)
             elif path and path[0] in RECORDS:
                 fields.setdefault((str(path[0]), str(path[1])), {})[str(path[2])] = None
         parts = inside(edits) if whole else {}
         changes = [change for (root, id_), edit in whole.items() for change in self._told(root, id_, edit, parts, view)]
-        for (root, id_), told in fields.items():
-            registers = None if (root, id_) in whole else _registers(told, lambda: view.shared(root).get(id_))  # noqa: B023
+        for (root, id_), keys in fields.items():
+            registers = None if (root, id_) in whole else _registers(keys, lambda: view.shared(root).get(id_))  # noqa: B023
             if registers is not None:
-                changes += _changed(RECORDS[root], id_, list(told), registers)
+                changes += _changed(RECORDS[root], id_, list(keys), registers)
         registers = _registers(settings, lambda: view.shared(SETTINGS)) if settings else None
         if registers is not None:
             changes.append(_set("setting.changed", list(settings), registers))

@@ -37,8 +37,7 @@ Places = MutableMapping[tuple[str, bytes], Place]
 """Places by (stream, event id)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """One call of `append`. `known` is the number of failing commits that the caller's side knew of when it called."""
 
     stream: str
