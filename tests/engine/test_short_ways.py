@@ -27,7 +27,7 @@ from maquette.engine.errors import LimitExceeded, MalformedUpdate
 from maquette.engine.events import Actor, Event
 from maquette.engine.index import Index
 from maquette.engine.kinds.kind import Kind
-from maquette.engine.reading import Reading
+from maquette.engine.reading import Reading, Write
 from maquette.engine.receipts import Receipt
 from maquette.engine.roles import Roles
 from maquette.engine.update import Update, read_update
@@ -46,6 +46,9 @@ class LongIndex(Index):
 
     def _resolve_alone(self, reading: Reading) -> None:
         self._resolve(reading)
+
+    def _is_register(self, write: Write, reading: Reading) -> bool:
+        return False
 
 
 def crowd_updates(random: Random) -> list[bytes]:

@@ -76,21 +76,25 @@ class Edits:
 
     def write(self, write: Write, parent: Parent) -> None:
         """Take in one struct that lies in `parent`; at a key even a deleted one counts: it ends what was there."""
-        content = DELETED if self._is_blank(write) else write.content
-        if write.key is not None:
-            self._write_key(write, parent, write.key, content)
+        id_, _, _, key, content, struct = write
+        if id_ in self.hidden:
+            content = DELETED
+        if key is not None:
+            self._write_key(write, (parent, key), content)
         elif content is TYPE:
-            self.found.append(Edit(INSERT, parent, None, None, write.struct.value(), [write.id]))
+            self.found.append(Edit(INSERT, parent, None, None, struct.value(), [id_]))
         elif content is not DELETED:
-            self.found.append(Edit(INSERT, parent, None, write.struct.value(), None, [write.id]))
+            self.found.append(Edit(INSERT, parent, None, struct.value(), None, [id_]))
 
-    def _write_key(self, write: Write, parent: Parent, key: str, content: Content) -> None:
-        edit = self._keys.get((parent, key))
+    def _write_key(self, write: Write, place: tuple[Parent, str], content: Content) -> None:
+        edit = self._keys.get(place)
         if edit is not None:
             self.repeats = True
         if edit is None or edit.action is SET:
-            edit = self._at_key(parent, key)
-        edit.structs.append(write.id)
+            edit = self._keys[place] = Edit(UNSET, *place, None, None, [write.id])
+            self.found.append(edit)
+        else:
+            edit.structs.append(write.id)
         if content is TYPE:
             edit.action, edit.type_ref = SET, write.struct.value()
         elif content is not DELETED:

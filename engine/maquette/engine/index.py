@@ -15,7 +15,7 @@ import hashlib
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import msgpack
@@ -144,7 +144,7 @@ class Index:
         A struct that is partly known is split as Yjs splits it. Raises nothing; what is left can still have holes.
         """
         for client, group in update.structs.items():
-            if self._behind(client, group) is not group:
+            if self.clock(client) > group[0].clock or group[-1].content is SKIP:
                 return self._trimmed(update)
         for client, spans in update.ranges.items():
             if self._new_ranges(client, spans) is not spans:
@@ -265,15 +265,7 @@ class Index:
             raise InvalidInput("misfit: expected the writes of the update that was read last")
         roots: dict[str, int] = {}
         for write in writes:
-            if (
-                write.content is ANY
-                and write.key is not None
-                and write.struct.right_origin is None
-                and isinstance(write.parent, tuple)
-                and self._kind(write.parent, reading) == _MAP
-            ):
-                continue  # a register of a map: nearly everything in scenes and chats, and fits
-            reason = self._misfit(write, reading, roots)
+            reason = None if self._is_register(write, reading) else self._misfit(write, reading, roots)
             if reason is not None:
                 return f"{write.content.name.lower()} at {write.id}: {reason}"
         if self._pairs or reading.pairs:
@@ -293,6 +285,16 @@ class Index:
         self._reading = None
         if deletes is not None:
             self.note_deletes(deletes)
+
+    def add_values(self, client: int, places: Iterable[tuple[Id, str]]) -> None:
+        """Take in what `client` sets next, a plain value at a key of each map: registers of the server's, unread."""
+        runs = self._runs.get(client)
+        if runs is None:
+            runs = self._runs[client] = Runs()
+        for parent, key in places:
+            runs.append(1, ANY, self._tables.place(parent, key))
+        self.grown.add(client)
+        self._reading = None
 
     def note_deletes(self, deletes: bytes) -> None:
         """Take in what an integration deleted in all: `delete_set` of pycrdt's TransactionEvent.
@@ -427,6 +429,16 @@ class Index:
             clock = last
 
     # --- what fits -----------------------------------------------------------------------------------------------
+
+    def _is_register(self, write: Write, reading: Reading) -> bool:
+        """Whether it is a plain value at a key of a map, without a right neighbour, which fits: nearly every write."""
+        return (
+            write.content is ANY
+            and write.key is not None
+            and write.struct.right_origin is None
+            and isinstance(write.parent, tuple)
+            and self._kind(write.parent, reading) == _MAP
+        )
 
     def _misfit(self, write: Write, reading: Reading, roots: dict[str, int]) -> str | None:
         _, _, parent, key, content, struct = write

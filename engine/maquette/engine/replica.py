@@ -389,7 +389,7 @@ class Replica:
             behind, added = self._write(lambda: self._set(registers))
             return update if behind is None else merge(update, behind), added
         start = self.index.clock(client)
-        return self._apply(update, new_registers(client, start, registers)), [
+        return self._apply(update, registers), [
             Edit(SET, parent, key, value, None, [(client, clock)])
             for clock, (parent, key, value) in enumerate(registers, start)
         ]
@@ -405,16 +405,18 @@ class Replica:
             if record is not None:
                 record[key] = value
 
-    def _apply(self, update: Update, added: Update | None = None) -> Update:
-        """Into the index and pycrdt, with what the server adds; what that deleted beyond what `update` says is noted
-        for rule D2. Returns what was applied.
+    def _apply(self, update: Update, registers: Sequence[Register] = ()) -> Update:
+        """Into the index and pycrdt, with registers that the server sets. What that deleted beyond what `update` says
+        is noted for rule D2. Returns what was applied.
         """
-        whole = update if added is None else merge(update, added)
+        whole, client = update, self.doc.client_id
+        if registers:
+            whole = merge(update, new_registers(client, self.index.clock(client), registers))
         encoded = whole.encode()
         self.size += len(encoded)
         self.index.add(update)
-        if added is not None:
-            self.index.add(added)
+        if registers:
+            self.index.add_values(client, [(parent, key) for parent, key, _ in registers])
         self._fresh = {}
         self._applying, self._deleted = True, _NO_DELETES
         try:
