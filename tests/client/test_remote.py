@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pycrdt
 import pytest
@@ -407,3 +409,40 @@ async def test_g3_who_is_banned_is_told_why_and_comes_no_more(server: LocalServe
             async for _ in ben.changes():
                 pass
         assert caught.value.code == 4403
+
+
+# --- what is left behind ---------------------------------------------------------------------------------------------
+
+
+async def freed(left: tuple[ref[object], ...]) -> None:
+    for _ in range(10):  # asyncio lets go of what was cancelled in its next turns
+        await asyncio.sleep(0)
+    gc.collect()
+    assert [one() for one in left] == [None] * len(left)
+
+
+async def test_what_was_closed_is_freed_with_its_replica(server: LocalServer) -> None:
+    async with RemoteScene(server.url, "demo", "scene", name="Ann") as ann:
+        ann.add(name="box")
+        await ann.flush()
+    left: tuple[ref[object], ...] = (ref(ann), ref(ann.doc))
+    del ann
+    await freed(left)
+
+
+async def test_what_could_not_be_opened_is_freed_too(server: LocalServer) -> None:
+    nobody = RemoteScene(server.url, "demo", "nowhere", name="Ann")
+    with pytest.raises(NotAdmitted):
+        await nobody.__aenter__()
+    left: tuple[ref[object], ...] = (ref(nobody), ref(nobody.doc))
+    del nobody
+    await freed(left)
+
+
+async def test_a_closed_replica_can_be_read_and_edited_still(server: LocalServer) -> None:
+    async with notes(server, "Ann") as ann:
+        ann.text.insert(0, "one")
+        await ann.flush()
+    ann.text.insert(3, " two")
+    await ann.close()
+    assert str(ann.text) == "one two"

@@ -9,6 +9,7 @@ import pycrdt
 from maquette.engine.kinds.scene import NODES
 from maquette.engine.scene.order import is_order
 from maquette.engine.scene.tree import Tree
+from maquette.engine.watching import watch_deep
 
 
 class TreeFollower:
@@ -19,7 +20,7 @@ class TreeFollower:
         self._nodes: pycrdt.Map[Any] = doc.get(NODES, type=pycrdt.Map)
         for node in self._nodes.keys():  # noqa: SIM118  (not a dict)
             self._follow(node)
-        self._subscription = self._nodes.observe_deep(self._on_events)
+        watch_deep(self, self._nodes, TreeFollower._on_events)
 
     def _on_events(self, events: list[Any]) -> None:
         for event in events:

@@ -44,6 +44,7 @@ from maquette.engine.sync import (
     read_frame,
     write_frame,
 )
+from maquette.engine.watching import watch
 
 FIRST_WAIT = 0.1  # seconds before the first try again; doubled each time, with jitter
 LONGEST_WAIT = 15.0
@@ -103,7 +104,7 @@ class RemoteDocument:
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
         self._applied = 0
-        self._subscription: pycrdt.Subscription | None = None
+        self._stop_watching: Callable[[], object] | None = None
         self._fresh()
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -197,12 +198,12 @@ class RemoteDocument:
         self._show(pycrdt.Doc())
 
     def _show(self, doc: pycrdt.Doc[Any]) -> None:
-        if self._subscription is not None:  # edits of the old replica are nobody's
-            self.doc.unobserve(self._subscription)
+        if self._stop_watching is not None:  # edits of the old replica are nobody's
+            self._stop_watching()
         self.doc = doc
         self._applying = self._unsent = False
         self._edits = self._safe = 0
-        self._subscription = self.doc.observe(self._on_update)
+        self._stop_watching = watch(self, doc, RemoteDocument._on_update)
 
     def _on_update(self, event: pycrdt.TransactionEvent) -> None:
         if self._applying:
