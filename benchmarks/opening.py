@@ -1,8 +1,8 @@
 """What large documents cost everybody else: python benchmarks/opening.py
 
 One engine on a log in a temporary folder. For each thing that is large (opening a scene from its snapshot, opening a
-text whose snapshots are gone, evicting, an offline diff of many nodes, of many characters) it prints how long it took
-and the longest time for which the event loop answered nobody else. Ratios hold from machine to machine, times do not.
+text whose snapshots are gone, evicting, an offline diff of many nodes, of many characters, a rewrite) it prints how long
+it took and the longest time for which the event loop answered nobody else. Ratios hold from machine to machine, times do not.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ async def main(nodes: int, events: int, characters: int) -> None:
             update = offline_text(characters)
             name = f"an offline diff of {characters} characters ({len(update) >> 10} KiB)"
             await watched(name, lambda: submit(space, "text:paper", update, 99))
+            await watched(f"rewrite a scene of {2 * nodes} nodes", lambda: space.rewrite("scene", ADA))
             await watched("evict all", lambda: evict(engine))
     finally:
         shutil.rmtree(folder)

@@ -19,7 +19,7 @@ import pycrdt
 
 from maquette.engine.carrier import Carrier
 from maquette.engine.document import Document
-from maquette.engine.epochs import Beginning, Rewriting
+from maquette.engine.epochs import Beginning, Rewriting, fresh_epoch
 from maquette.engine.errors import (
     DocumentFrozen,
     DocumentMoved,
@@ -362,17 +362,16 @@ class Space:
 
     async def _carry_over(self, record: DocumentRecord) -> None:
         """Close the current epoch and begin the next: empty for a chat, whose old pages stay to be read."""
-        old = await self.engine.document(self, record, record.current)
-        state = with_fresh_clients(read_update(old.replica.diff(_NOTHING), UNLIMITED))
+        old = await self.engine.replica(self, record, record.current)
         epoch = record.current + 1
-        if record.kind is not CHAT and not state.is_empty:
-            stream = self.record.document_stream(record, epoch)
-            fresh = Replica(record.kind, client_id(self.engine.node, stream, SERVER.id))
-            if await self.engine.log.revision(stream) == 0:  # else a start before this one got so far
-                await self.engine.log.append(stream, [fresh.event(SERVER, None, fresh.adopt(state))], 0)
+        stream = self.record.document_stream(record, epoch)
+        if await self.engine.log.revision(stream) == 0:  # else a start before this one got so far
+            events = await _events_of(old, client_id(self.engine.node, stream, SERVER.id), epoch)
+            if events:
+                await self.engine.log.append(stream, events, 0)
         await self._append(
             [
-                _epoch_opened(record, epoch, old.replica.index.clients),
+                _epoch_opened(record, epoch, old.index.clients),
                 *(
                     NewEvent(
                         "document.closed",
@@ -416,6 +415,18 @@ def _epoch_opened(record: DocumentRecord, epoch: int, clients: list[int], actor:
     if record.name != record.id:
         data["name"] = record.name
     return NewEvent("document.opened", actor, data)
+
+
+async def _events_of(old: Replica, server: int, epoch: int) -> list[NewEvent]:
+    """With what the `epoch` behind `old` begins in a restored log, where nothing late is taken from the old one."""
+    if old.kind is SCENE and old.revision:  # whose records have makers and lockers, as in a rewrite
+        beginning = Beginning(epoch, tuple(old.index.clients), {}, SERVER)
+        return (await fresh_epoch(old, server, beginning, quiet)).events
+    state = with_fresh_clients(read_update(old.diff(_NOTHING), UNLIMITED))
+    if old.kind is CHAT or state.is_empty:
+        return []
+    fresh = Replica(old.kind, server)
+    return [fresh.event(SERVER, None, fresh.adopt(state))]
 
 
 _NOTHING = b"\x00"  # the state vector of an empty document
