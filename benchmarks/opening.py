@@ -1,8 +1,9 @@
 """What large documents cost everybody else: python benchmarks/opening.py
 
 One engine on a log in a temporary folder. For each thing that is large (opening a scene from its snapshot, opening a
-text whose snapshots are gone, evicting, an offline diff of many nodes, of many characters, a rewrite) it prints how long
-it took and the longest time for which the event loop answered nobody else. Ratios hold from machine to machine, times do not.
+text whose snapshots are gone, evicting, an offline diff of many nodes, of many characters, a rewrite) it prints how
+long it took and the longest time for which the event loop answered nobody else. Ratios hold from machine to machine,
+times do not.
 """
 
 from __future__ import annotations

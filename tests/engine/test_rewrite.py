@@ -21,7 +21,7 @@ from maquette.engine.errors import (
     OpRefused,
     RewriteRunning,
 )
-from maquette.engine.events import Actor, Event
+from maquette.engine.events import Actor, Event, encode_data
 from maquette.engine.kinds.kind import plain
 from maquette.engine.kinds.scene import COMMENTS, MATERIALS, NODES, SETTINGS
 from maquette.engine.log import EventLog
@@ -231,6 +231,40 @@ async def test_d9_a_large_scene_is_rewritten_in_slices_that_let_others_go_on() -
         turns += 1
     assert turns > 2 * 600 / 32
     assert (await shown(space))[NODES].keys() == nodes.keys()
+    await space.engine.close()
+
+
+class FrugalLog(MemoryLog):
+    """A log in memory that counts what an append of many events still has to encode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded: list[int] = []
+
+    def append(self, stream: str, events: Any, expected: int | None = None) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            done = list[bytes]()
+
+            def encode(data: Any) -> bytes:
+                done.append(encode_data(data))
+                return done[-1]
+
+            patch.setattr("maquette.engine.events.encode_data", encode)
+            appended = super().append(stream, events, expected)
+        if len(events) > 10:
+            self.encoded.append(len(done))
+        return appended
+
+
+async def test_d9_the_append_that_begins_an_epoch_finds_its_events_encoded() -> None:
+    log = FrugalLog()
+    space = await demo(engine_on(log))
+    nodes = {f"n{number}": plain_node(f"{number}") for number in range(600)}
+    await space.write_scene(ADA, Role.EDITOR, lambda scene: scene.add_all(nodes))
+    await space.rewrite("scene", OWNER)
+    assert log.encoded == [0]
+    again = await engine_on(log).space("t", "demo")
+    assert (await shown(again))[NODES].keys() == nodes.keys()
     await space.engine.close()
 
 

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import pycrdt
 
 from maquette.engine.errors import LogError
-from maquette.engine.events import SERVER, Actor, Event, NewEvent
+from maquette.engine.events import SERVER, Actor, Event, NewEvent, PackedData
 from maquette.engine.kinds.kind import plain, revived
 from maquette.engine.kinds.scene import NODES, RECORDS, SETTINGS, SceneMemory
 from maquette.engine.replica import UNLIMITED, Replica
@@ -123,16 +123,20 @@ async def fresh_epoch(old: Replica, server: int, beginning: Beginning, progress:
         )
         fresh.replica.revision, fresh.replica.last = len(fresh.events), event.id
         progress("records", sum(fresh.records.values()), _count(old))
-    _number(fresh.events)
+    await _number(fresh.events)
     await _compare(old, fresh.replica, progress)
     return fresh
 
 
-def _number(events: list[NewEvent]) -> None:
-    """Let each part say which of how many it is: whoever follows the log shows all of them or none."""
+async def _number(events: list[NewEvent]) -> None:
+    """Let each part say which of how many it is: whoever follows the log shows all of them or none.
+
+    That is the last word of them, so they are encoded here, one by one, and not all at once when they are appended.
+    """
     for number, event in enumerate(events, 1):
         begins = {**event.data["begins"], "part": [number, len(events)]}
-        events[number - 1] = replace(event, data={**event.data, "begins": begins})
+        events[number - 1] = replace(event, data=PackedData({**event.data, "begins": begins}))
+        await asyncio.sleep(0)
 
 
 def _count(replica: Replica) -> int:

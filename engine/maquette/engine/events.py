@@ -86,6 +86,30 @@ class Event:
     data: Mapping[str, Any]
 
 
+class PackedData(dict[str, Any]):
+    """Data that is encoded when it is made, so that whoever appends a lot at once need not do it then. Frozen."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        """Raises InvalidInput like `packed_data`."""
+        super().__init__(data)
+        self.packed = packed_data(data)
+
+
+def packed_data(data: Mapping[str, Any]) -> bytes:
+    """`data` as a log stores it. Raises InvalidInput for what could not be read back."""
+    if isinstance(data, PackedData):
+        return data.packed
+    packed = encode_data(data)
+    try:
+        # msgpack writes what it cannot read (a tuple as a key): such a record would end its stream for every reader
+        decode_data(packed)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"event data: expected values that msgpack reads back, got {error}") from error
+    return packed
+
+
 def encode_data(data: Mapping[str, Any]) -> bytes:
     """`data` as msgpack. Raises InvalidInput for values that msgpack does not know."""
     try:

@@ -6,6 +6,7 @@ Rule 2: once the new epoch is in the log it has begun; nothing that fails behind
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from maquette.engine.epochs import Beginning, Fresh, Rewriting, Weight, fresh_epoch
@@ -38,7 +39,9 @@ async def rewrite(
     _require_rewritable(space, record)  # it may have been frozen meanwhile
     if not dry_run:
         await space.engine.finish(_begin(space, record, beginning, fresh))
-    return Rewriting(record.name, epoch + 1, fresh.records, Weight.of(old), Weight.of(fresh.replica), dry_run)
+    before = Weight.of(old)
+    await asyncio.sleep(0)  # each takes a look at all that a replica holds
+    return Rewriting(record.name, epoch + 1, fresh.records, before, Weight.of(fresh.replica), dry_run)
 
 
 def _require_rewritable(space: Space, record: DocumentRecord) -> None:

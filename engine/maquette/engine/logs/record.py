@@ -20,7 +20,7 @@ from maquette.engine.events import (
     decode_actor,
     decode_data,
     encode_actor,
-    encode_data,
+    packed_data,
 )
 
 PAGE_EVENTS = 1_000
@@ -80,17 +80,7 @@ def _draft(event: NewEvent) -> Draft:
     if not 0 <= event.schema <= LARGEST_INTEGER:
         raise InvalidInput(f"event schema: expected 0 to {LARGEST_INTEGER}, got {event.schema!r}")
     cause = None if event.cause is None else event.cause.bytes
-    return Draft(event.id.bytes, event.type, event.schema, _packed_actor(event.actor), cause, _packed_data(event))
-
-
-def _packed_data(event: NewEvent) -> bytes:
-    packed = encode_data(event.data)
-    try:
-        # msgpack writes what it cannot read (a tuple as a key): such a record would end its stream for every reader
-        decode_data(packed)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"event data: expected values that msgpack reads back, got {error}") from error
-    return packed
+    return Draft(event.id.bytes, event.type, event.schema, _packed_actor(event.actor), cause, packed_data(event.data))
 
 
 @lru_cache(maxsize=4096)
