@@ -106,7 +106,7 @@ class Inflow:
             return 0.0
         before = connection.waiting
         connection.receive(frame)
-        self._seat.charge(connection.audience * SEND_SECONDS)
+        self._seat.owe(connection.audience * SEND_SECONDS)
         answered = max(0, connection.waiting - before)  # a question of three bytes may cost megabytes
         pause = self._pacer.take(self._now(), len(frame) + answered, is_op(frame))
         if self._pacer.is_flood:

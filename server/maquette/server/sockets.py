@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import BaseTransport, Transport
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, cast
 
 from uvicorn._types import ASGIReceiveEvent
@@ -118,8 +119,7 @@ class Wire(WebSocketsSansIOProtocol):
     def _cut(self, cutter: Cutter) -> None:
         """Hand on what is whole, for a slice of time at most."""
         assert self._reading is not None
-        work = self._reading.seat.work
-        until = work() + SLICE
+        until = perf_counter() + SLICE  # what a thread has worked takes a system call to know
         while not self._is_stopped or cutter.is_at_control:  # that the client leaves is heard while it is not read
             found = cutter.next(self.conn.current_size is not None)
             if found is None or self.transport.is_closing():
@@ -129,7 +129,7 @@ class Wire(WebSocketsSansIOProtocol):
                 self._tell(data)
             else:
                 self._receive_all(data)
-            if work() > until:
+            if perf_counter() > until:
                 self._reading.go_on_later()
                 return
         if self._is_stopped and not cutter.is_empty:

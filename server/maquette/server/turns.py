@@ -236,7 +236,7 @@ def _later(seconds: float, action: Callable[[], None]) -> None:
 class Seat:
     """One connection's part in its party's work."""
 
-    __slots__ = ("_left", "_turn", "_turns", "party", "work")
+    __slots__ = ("_left", "_owed", "_turn", "_turns", "party", "work")
 
     def __init__(self, turns: Turns, party: Party) -> None:
         self.party = party
@@ -245,6 +245,7 @@ class Seat:
         self._turns = turns
         self._turn: asyncio.Future[None] | None = None
         self._left = 0.0
+        self._owed = 0.0
 
     @property
     def must_wait(self) -> bool:
@@ -252,9 +253,15 @@ class Seat:
         return self._left <= 0.0 and self._turns.is_over(self.party)
 
     def charge(self, seconds: float) -> None:
-        """Count work that has just ended."""
+        """Count work that has just ended, and what it owes."""
+        seconds += self._owed
+        self._owed = 0.0
         self._left -= seconds
         self._turns.charge(self.party, seconds)
+
+    def owe(self, seconds: float) -> None:
+        """Count work that others will do, when something is charged next."""
+        self._owed += seconds
 
     def line_up(self) -> asyncio.Future[None]:
         """Stand in line; done when it is its turn. Cancel it to leave."""

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from maquette.server.sockets import Wire
 from maquette.server.supervised import Supervised, supervised
 
 MAX_FRAME = 16 << 20  # bytes of a WebSocket frame: twice what the gate takes, which tells why it does not take more
+SWITCH_SECONDS = 0.001  # of Python work after which a thread lets another one in: a commit asks for the lock 7 times
 DRAIN_SECONDS = 15  # for requests that run when the server is told to end
 BACKLOG = 2_048  # connections that wait to be accepted: a restart brings all clients back at once
 ACCEPTED_AT_ONCE = 8  # of them, before those who are connected get their turn: a handshake takes a millisecond
@@ -116,6 +118,7 @@ async def _serve(
             f"--dev: expected a loopback address such as 127.0.0.1 as --host, got {host!r}: it lets everybody in who "
             f"can reach it"
         )
+    sys.setswitchinterval(SWITCH_SECONDS)
     table = _table(data, limits)
     with _listening(host, port, watched) as listener:
         if watched is not None:
