@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from tests.support.peer import peer
 from tests.support.server import LocalServer, local_server
 
-from maquette.engine.sync import QueryAwareness, write_frame
+from maquette.engine.sync import QueryAwareness, SyncUpdate, write_frame
 from maquette.server import bodies, handshakes, sockets
 from maquette.server.turns import Party, Turns
 
@@ -176,6 +177,24 @@ async def test_g2_a_flooding_socket_waits_and_loses_nothing(server: LocalServer)
         turns.over.clear()
         turns.let()
         await ben.until(lambda: len(ben.text) == 201)
+
+
+async def test_g2_what_came_before_a_pause_is_handled_in_its_turn_though_nothing_new_comes(server: LocalServer) -> None:
+    turns = slowed(server)
+    async with peer(server.url, NOTES, name="Ben") as ben, peer(server.url, NOTES, name="Eve") as eve:
+        [connection] = [one for one in server.hub.connections if one.session.name == "Eve"]
+        connection.pause = 0.5  # as behind a refusal
+        for letter in "abc":
+            update = eve.change(partial(eve.text.insert, 0, letter))
+            eve.socket.protocol.send_binary(write_frame(SyncUpdate(update)))
+        eve.socket.transport.write(b"".join(eve.socket.protocol.data_to_send()))
+        await ben.until_text("a")
+        turns.came.clear()
+        turns.over.add(turns.party("dev", "127.0.0.1", connection.session.actor.id))
+        await turns.came.wait()
+        turns.over.clear()
+        turns.let()
+        await ben.until_text("cba")
 
 
 async def test_g2_pings_are_work_too(server: LocalServer) -> None:

@@ -16,8 +16,11 @@ from tests.support.peer import peer
 from tests.support.server import LocalServer, local_server
 
 from maquette.engine.sync import SyncUpdate, write_frame
+from maquette.server import sockets
 from maquette.server.handshakes import Door
+from maquette.server.rates import Pacer
 from maquette.server.sockets import Wire
+from maquette.server.sync import _Socket
 
 NOTES = "demo/text:notes"
 
@@ -66,6 +69,60 @@ async def test_a_ping_among_messages_is_answered(server: LocalServer) -> None:
         await (await ann.socket.ping())
         await ann.write("b")
         await ann.until_text("ab")
+
+
+def wire_of(server: LocalServer) -> Wire:
+    [connection] = server.hub.connections
+    assert isinstance(connection._socket, _Socket)
+    assert connection._socket._wire is not None
+    return connection._socket._wire
+
+
+async def test_g2_who_pings_and_does_not_read_is_owed_one_pong(server: LocalServer) -> None:
+    async with peer(server.url, NOTES, name="Eve") as eve:
+        wire = wire_of(server)
+        sent: list[bytes] = []
+        wire.transport.write = sent.append  # type: ignore[method-assign,assignment]  # what goes out is looked at
+        wire.pause_writing()
+        for number in range(300):
+            await eve.socket.ping(f"{number:0100}".encode())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):  # nobody is told of anything, which is the point
+                await eve.receive()
+        assert sent == []
+        wire.resume_writing()
+        [pong] = sent
+        assert pong.endswith(f"{299:0100}".encode())
+
+
+async def test_g2_pings_and_parts_of_messages_are_counted(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    take = Pacer.take
+
+    def count(self: Pacer, now: float, size: int, op: bool) -> float:
+        sizes.append(size)
+        return take(self, now, size, op)
+
+    async with peer(server.url, NOTES, name="Eve") as eve:
+        await (await eve.socket.ping())
+        monkeypatch.setattr(Pacer, "take", count)
+        await eve.socket.ping(b"12")
+        await eve.socket.send([bytes(4), b"", b"", b"!"])
+        await (await eve.socket.ping())
+    assert sizes[:4] == [8, 10, 6, 6]
+
+
+async def test_g2_a_message_in_too_many_parts_is_closed_with_1009(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "MAX_PARTS", 8)
+    async with peer(server.url, NOTES, name="Eve") as eve:
+        protocol = eve.socket.protocol
+        protocol.send_binary(b"", fin=False)
+        for _ in range(8):
+            protocol.send_continuation(b"", fin=False)
+        eve.socket.transport.write(b"".join(protocol.data_to_send()))
+        assert (await eve.end())[0] == 1009
 
 
 async def test_an_application_that_does_not_listen_receives_as_on_uvicorn() -> None:

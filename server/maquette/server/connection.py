@@ -70,6 +70,10 @@ class Socket(Protocol):
 
     async def close(self, close: Close) -> None: ...
 
+    def abort(self) -> None:
+        """End it without waiting for the other side."""
+        ...
+
 
 class Connection:
     """A subscriber of a document and a member of its presence. The endpoint feeds it frames and runs `write`."""
@@ -152,6 +156,10 @@ class Connection:
         self._room.set()
         self._settled.set()
         self.detached.set()
+
+    def cut_off(self) -> None:
+        """End it now: the client does not read what waits for it."""
+        self._socket.abort()
 
     def review(self) -> None:
         """See what its actor may do here now: nothing closes it, reading is told, writing begins with a sync (G3)."""

@@ -44,7 +44,7 @@ class Inflow:
         if self._wire is None:
             await self._read_by_task()
             return
-        self._wire.listen(self._hear)
+        self._wire.listen(self._hear, self._count)
         self._wait(0.0)
         try:
             while (await self._websocket.receive())["type"] != "websocket.disconnect":
@@ -80,7 +80,16 @@ class Inflow:
         self._wait(pause)
         return False
 
+    def _count(self, size: int) -> bool:
+        """Count what is no message: a ping, a pong, a part of one."""
+        pause = self._pace(size, op=False)
+        if pause and not self._is_ending:
+            self._wait(pause)
+        return not pause or self._is_ending
+
     def _wait(self, pause: float) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            return  # it was told to stop already
         self._waiting = asyncio.ensure_future(self._go_on(pause))
 
     async def _go_on(self, pause: float) -> None:
@@ -108,8 +117,12 @@ class Inflow:
         connection.receive(frame)
         self._seat.owe(connection.audience * SEND_SECONDS)
         answered = max(0, connection.waiting - before)  # a question of three bytes may cost megabytes
-        pause = self._pacer.take(self._now(), len(frame) + answered, is_op(frame))
-        if self._pacer.is_flood:
-            connection.close(Close.flood(retry_seconds(FLOOD_SECONDS)))
+        pause = self._pace(len(frame) + answered, op=is_op(frame))
         pause, connection.pause = max(pause, connection.pause), 0.0
         return pause if connection.closing is None else 0.0
+
+    def _pace(self, size: int, *, op: bool) -> float:
+        pause = self._pacer.take(self._now(), size, op)
+        if self._pacer.is_flood:
+            self._connection.close(Close.flood(retry_seconds(FLOOD_SECONDS)))
+        return pause

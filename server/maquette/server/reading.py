@@ -65,11 +65,11 @@ class Reading:
         self.is_held = False
         self._transport.resume_reading()
         data, self._data = self._data, b""
-        has_more, self._has_more = self._has_more, False
-        if (data or has_more) and not self._transport.is_closing():
+        if (data or self._has_more) and not self._transport.is_closing():
             self._handle_now(data)
 
     def _handle_now(self, data: bytes) -> None:
+        self._has_more = False
         started = self.seat.work()
         self.handle(data)
         seconds = self.seat.work() - started

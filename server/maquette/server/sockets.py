@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 from maquette.server.frames import Cutter, Framer
@@ -28,6 +29,7 @@ from maquette.server.reading import Charged, Reading
 from maquette.server.turns import SLICE
 
 MAX_CORKED = 64 << 10  # bytes: what asyncio takes before it says that the other side is slow
+MAX_PARTS = 4_096  # of a message: each costs a frame's work, and some hold no byte
 WIRE = "maquette.wire"
 """The key in a connection's scope of its Wire, where our own server reads it."""
 _framer = Framer()
@@ -41,6 +43,8 @@ class Wire(WebSocketsSansIOProtocol):
         self._reading = reading
         self._cutter: Cutter | None = None
         self._hear: Callable[[bytes | None], bool] | None = None
+        self._count: Callable[[int], bool] | None = None
+        self._pong = b""
         self._is_stopped = True
         if reading is not None:
             reading.handle = self._receive
@@ -48,10 +52,11 @@ class Wire(WebSocketsSansIOProtocol):
 
     # --- for whoever serves it ---------------------------------------------------------------------------------------
 
-    def listen(self, hear: Callable[[bytes | None], bool]) -> None:
-        """From `go_on` on, call `hear` with each message, None for one of text. When it returns False, nothing more is
-        read until `go_on`. What the application's `receive` tells then is only the end."""
-        self._hear = hear
+    def listen(self, hear: Callable[[bytes | None], bool], count: Callable[[int], bool]) -> None:
+        """From `go_on` on, call `hear` with each message, None for one of text, and `count` with the bytes of whatever
+        else comes. When one returns False, nothing more is read until `go_on`. What the application's `receive` tells
+        then is only the end."""
+        self._hear, self._count = hear, count
 
     def go_on(self) -> None:
         """Read on."""
@@ -60,6 +65,7 @@ class Wire(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         if self._reading is not None and not self.transport.is_closing():
+            self._reading.go_on_later()
             self._reading.take(b"")
 
     def write(self, messages: tuple[bytes, ...]) -> bool:
@@ -68,6 +74,10 @@ class Wire(WebSocketsSansIOProtocol):
             return False
         self.transport.write(_framer.frames(messages))
         return True
+
+    def abort(self) -> None:
+        """Cut the connection off, whatever the other side has not read."""
+        self.transport.abort()
 
     # --- what comes --------------------------------------------------------------------------------------------------
 
@@ -79,7 +89,7 @@ class Wire(WebSocketsSansIOProtocol):
         """Called when it is gone."""
         if self._reading is not None:
             self._reading.end()
-        self._hear = None  # it holds whoever listens, who holds this
+        self._hear = self._count = None  # it holds whoever listens, who holds this
         super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
@@ -129,6 +139,8 @@ class Wire(WebSocketsSansIOProtocol):
                 self._tell(data)
             else:
                 self._receive_all(data)
+                if self._count is not None and not self._count(len(data)):
+                    self._is_stopped = True
             if perf_counter() > until:
                 self._reading.go_on_later()
                 return
@@ -139,6 +151,33 @@ class Wire(WebSocketsSansIOProtocol):
     def _tell(self, message: bytes | None) -> None:
         if self._hear is not None and not self._hear(message):
             self._is_stopped = True
+
+    def handle_cont(self, event: Frame) -> None:
+        """Called with a part of a message."""
+        if len(self.frames) < MAX_PARTS:
+            super().handle_cont(event)
+        else:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"expected a message in at most {MAX_PARTS} parts")
+            self.handle_parser_exception()
+
+    def handle_ping(self) -> None:
+        """Called when a pong is due. Who does not read gets the last one when it reads again (RFC 6455, 5.5.3)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self._pong = b"".join(self.conn.data_to_send())
+
+    def resume_writing(self) -> None:
+        """Called when the other side has read."""
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong:
+            self.transport.write(pong)
+
+    def keepalive_timeout(self) -> None:
+        """Called when no pong came in time: what the other side has not read by then, it never will."""
+        super().keepalive_timeout()
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def send_receive_event_to_app(self) -> None:
         """Called with a message that came in fragments, or is text."""

@@ -197,7 +197,8 @@ class Hub:
             await asyncio.wait((writing, *others), return_when=asyncio.FIRST_COMPLETED)
             connection.close(Close.FAILED)  # nothing new to who is closing, or gone
             connection.detach()
-            await asyncio.wait((writing,), timeout=self.close_seconds)
+            if not (await asyncio.wait((writing,), timeout=self.close_seconds))[0]:
+                connection.cut_off()
         finally:
             connection.detach()
             await _end(writing, *others)
@@ -322,6 +323,10 @@ class _Socket:
 
     async def send(self, frame: bytes) -> None:
         await self._pass_on(self._websocket.send_bytes(frame))
+
+    def abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
 
     async def close(self, close: Close) -> None:
         await self._pass_on(self._websocket.close(close.code, close.reason))
