@@ -81,7 +81,7 @@ def _check_files(data: Path, found: Checkup) -> None:
     elif is_stale(data):
         found.notes.append(f"{SERVER_FILE}: left behind by a server that was killed; the next one replaces it")
     if (data / RESTORED).exists():
-        found.notes.append("the log is a backup that was not served yet: its documents will begin new epochs")
+        found.notes.append("the log is a backup: when it is first served, its documents begin new epochs")
     keys = data / KEYS_FILE
     if not keys.exists():
         return
