@@ -12,7 +12,7 @@ TYPED := engine projections server clients/python tests $(if $(wildcard benchmar
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test test-quick check format spec fuzz crash bench lock wheel clean
+.PHONY: help serve test test-quick check format spec fuzz crash bench bench-quick lock wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,11 @@ fuzz: .venv/.stamp ## hostile input by chance: ARGS="--seconds 600" or ARGS="--c
 crash: .venv/.stamp ## kills, power cuts and other troubles under load: ARGS="--kills 200 --cuts 1000 --errors 30"
 	$(BIN)/python -m tests.crash.run $(ARGS)
 
-bench: .venv/.stamp $(JS)/node_modules/.stamp ## the figures of docs/benchmarks.md
-	$(BIN)/python benchmarks/main_job.py $(ARGS)
+bench: .venv/.stamp $(JS)/node_modules/.stamp ## Maquette beside its peers: docs/benchmarks.md
+	@exec $(BIN)/python -m benchmarks.peers --write $(ARGS)
+
+bench-quick: .venv/.stamp ## Maquette beside Hocuspocus, in 3 minutes
+	@exec $(BIN)/python -m benchmarks.peers --quick $(ARGS)
 
 wheel: .venv/.stamp ## dist/: the sdist, and the wheel built from it
 	rm -rf dist
@@ -63,7 +66,7 @@ lock: .venv/.stamp ## compile the requirements files from pyproject.toml
 	$(UV_COMPILE) --constraint requirements.txt -o requirements-runtime.txt
 
 clean: ## remove what was set up and built, but no data
-	rm -rf .venv $(JS)/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv $(JS)/node_modules benchmarks/peers/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # --- set-up: each stamp is newer than what it was made from --------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Maquette beside its peers, over the wire: `python -m benchmarks.peers`."""
