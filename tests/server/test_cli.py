@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -174,6 +175,15 @@ def test_a_file_that_is_refused_makes_no_space(maquette: Maquette, tmp_path: Pat
     assert "was made" not in result.stderr.replace("is made", "")
     assert maquette("spaces").stdout == ""
     assert maquette("import", "Not A Slug", tmp_path / name).exit_code == 2
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(maquette: Maquette, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.glb")
+    (tmp_path / "folder.glb").mkdir()
+    result = maquette("import", "demo", tmp_path / "pipe.glb", tmp_path / "folder.glb")
+    assert result.exit_code == 1
+    assert "expected a file, got a pipe or a device" in result.stderr
+    assert "expected a file, got a folder" in result.stderr
 
 
 def test_lines_that_were_left_out_are_told_and_fail_the_command(maquette: Maquette, tmp_path: Path) -> None:

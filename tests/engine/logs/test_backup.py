@@ -12,7 +12,7 @@ from tests.support.logs import everything, fill, filled, names, opened, tamper
 from maquette.engine.assets import AssetStore
 from maquette.engine.errors import InvalidInput, LogDamaged, LogError, LogLost
 from maquette.engine.logs import backup as backup_module
-from maquette.engine.logs.backup import backup, clear_restored_mark, restored_mark
+from maquette.engine.logs.backup import backup, restored_mark
 from maquette.engine.logs.sqlite import SqliteLog
 from maquette.engine.logs.verify import verify
 from maquette.engine.testing.log_contract import collected, note
@@ -53,7 +53,7 @@ async def test_a_backup_takes_the_assets_along(tmp_path: Path) -> None:
     assert not (tmp_path / "copy" / "assets" / ".incoming-x").exists()
 
 
-async def test_a_backup_says_that_it_is_one_until_it_is_told_otherwise(tmp_path: Path) -> None:
+async def test_a_backup_says_that_it_is_one_and_which(tmp_path: Path) -> None:
     await filled(tmp_path / "log", 5)
     for name in ("one", "two"):
         await backup(tmp_path / "log", tmp_path / name)
@@ -61,9 +61,6 @@ async def test_a_backup_says_that_it_is_one_until_it_is_told_otherwise(tmp_path:
     assert marks[0] is None
     assert marks[1]
     assert marks[1] != marks[2]
-    clear_restored_mark(tmp_path / "one")
-    clear_restored_mark(tmp_path / "one")
-    assert restored_mark(tmp_path / "one") is None
     (tmp_path / "two" / "RESTORED").write_text("{")
     with pytest.raises(LogDamaged, match="RESTORED"):
         restored_mark(tmp_path / "two")

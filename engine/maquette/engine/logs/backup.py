@@ -62,7 +62,7 @@ async def backup(source: Path | SqliteLog, target: Path, progress: Progress = qu
 
 
 def restored_mark(folder: Path) -> str | None:
-    """The mark of the backup that `folder` is, until `clear_restored_mark`; None for any other log.
+    """The mark of the backup that `folder` is; None for any other log.
 
     The mark differs from that of every other backup, and can be part of a file's name. Raises LogDamaged.
     """
@@ -75,12 +75,6 @@ def restored_mark(folder: Path) -> str | None:
         return str(json.loads(content)["mark"])
     except (ValueError, KeyError, TypeError) as error:
         raise LogDamaged(str(path), "the mark of a backup", f"{content[:80]!r}") from error
-
-
-def clear_restored_mark(folder: Path) -> None:
-    """`folder` is an ordinary log from now on, also after a power cut."""
-    (folder / RESTORED).unlink(missing_ok=True)
-    sync_folder(folder)
 
 
 class _Stopped(MaquetteError):

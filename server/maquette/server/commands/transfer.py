@@ -150,6 +150,7 @@ async def _target(data: Path, tenant: str, name: str) -> AsyncGenerator[_Target,
 async def _take(target: _Target, path: Path, day: date | None) -> bool:
     """Whether everything in the file was taken. A file that is refused does not keep the next ones out."""
     try:
+        _require_file(path)
         with progress(path.name) as told:
             report = await target.take(path, day, told)
     except InvalidInput as error:
@@ -157,6 +158,12 @@ async def _take(target: _Target, path: Path, day: date | None) -> bool:
         return False
     _say(str(path), report)
     return not report.errors
+
+
+def _require_file(path: Path) -> None:
+    """A pipe may never end, and cannot be read twice. One that is not there is told where it is opened."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"expected a file, got {'a folder' if path.is_dir() else 'a pipe or a device'}")
 
 
 def _say(name: str, report: Report) -> None:
