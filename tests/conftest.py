@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 EXCUSES = ("no real data at ", "runs only in a git checkout")
 """How the reasons begin that no machine can mend. Where CI is true any other skip fails, as it hides a missing tool."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups() -> None:
+    """Servers that tests start are ended by a hangup, also where tests run under nohup, which they would inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

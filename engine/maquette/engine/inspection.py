@@ -44,6 +44,8 @@ class Inspected:
     until: int
     assets: tuple[str, ...] = ()
     problem: str | None = None
+    is_frozen: bool = False
+    """Whether it ends before an update that must not be replayed; what is before that may be as hard to read."""
 
 
 async def inspect_all(workers: Workers, folder: Path, documents: Sequence[Inspected], told: Told) -> list[Inspected]:

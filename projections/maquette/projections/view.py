@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from maquette.projections.store import Store
 T = TypeVar("T")
 
 LOGGER = logging.getLogger(__name__)
-REST_SECONDS = 0.05  # between two transactions, while nobody waits for one: readers see what is older than that
 
 Progress = Callable[[Position, Position], None]
 """Called with the position reached and the position to reach, which may grow."""
@@ -89,8 +88,6 @@ class View:
         self._changing = asyncio.Lock()
         self._moved = asyncio.Event()
         self._oldest_waiting: int | None = None
-        self._waiting = 0  # how many wait for a position
-        self._wanted = asyncio.Event()
 
     @property
     def version(self) -> int:
@@ -142,22 +139,10 @@ class View:
                 self.error = None
                 self._move(len(events))
             self._oldest_waiting = None
-            await self._rest()
-
-    async def _rest(self) -> None:
-        """Let what comes next gather for a moment, unless somebody waits for it: a transaction for each commit of the
-        log would take the time of those who edit."""
-        if not self._waiting:
-            self._wanted.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REST_SECONDS):
-                    await self._wanted.wait()
 
     async def wait_for(self, position: Position, timeout: float | None) -> None:  # noqa: ASYNC109 - the error tells how far we came
         """Return when the view reflects `position` (V5). Raises ProjectionBehind after `timeout` seconds,
         ProjectionStopped when the view cannot get there."""
-        self._waiting += 1
-        self._wanted.set()
         try:
             async with asyncio.timeout(timeout):
                 while self.checkpoint < position:
@@ -166,8 +151,6 @@ class View:
                     await self._moved.wait()
         except TimeoutError as error:
             raise ProjectionBehind(self.name, position, self.checkpoint, timeout) from error
-        finally:
-            self._waiting -= 1
 
     def stop(self, reason: str | None) -> None:
         """Say why the view no longer follows the log, None when it does again; whoever waits is told."""

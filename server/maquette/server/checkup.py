@@ -106,7 +106,7 @@ async def _check_documents(engine: Engine, data: Path, found: Checkup, progress:
         return
     named: dict[str, str] = {}
     for document in inspected:
-        if document.problem is not None:
+        if document.problem is not None and not document.is_frozen:  # of which the freeze tells already
             found.problems.append(f"document {document.stream}: expected to replay its events, got {document.problem}")
         named |= dict.fromkeys(document.assets, document.stream)
     found.facts.append(f"documents: {sum(document.problem is None for document in inspected)} replayed")
@@ -125,7 +125,8 @@ async def _documents(engine: Engine, data: Path, found: Checkup) -> AsyncGenerat
                 except MaquetteError as error:
                     found.problems.append(f"document {stream}: expected to read its events, got {error}")
                     continue
-                yield Inspected(stream, record.kind, head if frozen is None else min(head, frozen.before - 1))
+                until = head if frozen is None else min(head, frozen.before - 1)
+                yield Inspected(stream, record.kind, until, is_frozen=frozen is not None)
 
 
 async def _spaces(engine: Engine, data: Path, found: Checkup) -> AsyncGenerator[Space, None]:

@@ -97,6 +97,7 @@ class Inflow:
         if pause:
             await asyncio.sleep(pause)  # its frames wait in its own socket
         await self._connection.room()
+        self._waiting = None  # what is handled now may have to wait in turn
         self._wire.go_on()
 
     # --- one frame ---------------------------------------------------------------------------------------------------

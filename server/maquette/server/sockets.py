@@ -175,9 +175,18 @@ class Wire(WebSocketsSansIOProtocol):
             self.transport.write(pong)
 
     def keepalive_timeout(self) -> None:
-        """Called when no pong came in time: what the other side has not read by then, it never will."""
+        """Called when no pong came in time. It may wait behind what we do not read yet; else nobody reads there."""
+        if self._is_behind and self.ping_timeout is not None:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    @property
+    def _is_behind(self) -> bool:
+        if self._cutter is None or self.close_sent:
+            return False
+        return self._is_stopped or not self._cutter.is_empty or (self._reading is not None and self._reading.is_held)
 
     def send_receive_event_to_app(self) -> None:
         """Called with a message that came in fragments, or is text."""
