@@ -194,6 +194,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_made(server: Server, tm
 
 
 def test_the_log_can_be_followed(server: Server, tmp_path: Path) -> None:
+    httpx.post(f"{server.url}/v1/spaces", json={"slug": "followed"}, trust_env=False).raise_for_status()
     follower = start("log", "--follow", "--json", "--data", server.data)
     try:
         assert json.loads(first_line(follower))["position"] == 1
