@@ -15,9 +15,12 @@ EXCUSES = ("no real data at ", "runs only in a git checkout")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hangups() -> None:
-    """Servers that tests start are ended by a hangup, also where tests run under nohup, which they would inherit."""
+def heeded_signals() -> None:
+    """What tests start heeds hangups and interrupts, also where tests run under nohup or in the background: whoever
+    ignores a signal hands that down."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -119,4 +119,8 @@ async def peer(
             await one.send(SyncStep1(one.doc.get_state()))
             await one.announce()
             await one.expect(SyncStep2)
-        yield one
+        try:
+            yield one
+        finally:
+            if not one.socket.transport.is_reading():  # it was sent more than was received, and would not see the end
+                one.socket.transport.abort()
